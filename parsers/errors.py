@@ -1,0 +1,93 @@
+"""Every failure a person can cause or meet, as one tree and one closed list of codes.
+
+LexisegError
++-- InputError        an image, folder or list of inputs
++-- VocabularyError   class names and vocabulary files
++-- ModelError        a model directory
++-- DatasetError      a folder with pictures and ground truth
++-- SettingError      an option, or a combination of options
++-- OutputError       the place where results are written
++-- MissingPackageError   an optional package or system library that is not installed
+
+A message has three parts: what was given, what is allowed, and what to do next. The code never changes its
+meaning; `results.jsonl`, the ledger and the API carry it as the reason of a failed item.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Reason codes. The list is closed: a new code is a new line here and in `docs/reasons.md`."""
+
+    # one image
+    FILE_MISSING = "file-missing"
+    FILE_EMPTY = "file-empty"
+    FILE_UNREADABLE = "file-unreadable"
+    NOT_AN_IMAGE = "not-an-image"
+    IMAGE_TRUNCATED = "image-truncated"
+    IMAGE_TOO_LARGE = "image-too-large"
+    IMAGE_ANIMATED = "image-animated"
+    IMAGE_MODE = "image-mode"
+    OUT_OF_MEMORY = "out-of-memory"
+    INTERNAL = "internal"
+    # the whole request
+    NO_INPUTS = "no-inputs"
+    FOLDER_UNREADABLE = "folder-unreadable"
+    OUTPUT_COLLISION = "output-collision"
+    OUTPUT_UNWRITABLE = "output-unwritable"
+    DISK_FULL = "disk-full"
+    VOCABULARY_INVALID = "vocabulary-invalid"
+    CLASS_NAME_INVALID = "class-name-invalid"
+    MODEL_MISSING = "model-missing"
+    MODEL_INCOMPLETE = "model-incomplete"
+    MODEL_CORRUPT = "model-corrupt"
+    MODEL_UNSUPPORTED = "model-unsupported"
+    DATASET_INVALID = "dataset-invalid"
+    SETTING_INVALID = "setting-invalid"
+    DEVICE_MISSING = "device-missing"
+    PACKAGE_MISSING = "package-missing"
+
+
+class LexisegError(Exception):
+    """Base of every error that lexiseg raises on purpose.
+
+    code: the stable reason; given: what was found; allowed: what would have been right; next_step: a command
+    or an action for the person who reads it.
+    """
+
+    def __init__(self, code: Code, given: str, allowed: str = "", next_step: str = "") -> None:
+        self.code, self.given, self.allowed, self.next_step = code, given, allowed, next_step
+        super().__init__(" ".join(part for part in (given, allowed, next_step) if part))
+
+    def __reduce__(self):
+        return type(self), (self.code, self.given, self.allowed, self.next_step)
+
+
+class InputError(LexisegError):
+    """An image, folder or list of inputs cannot be used."""
+
+
+class VocabularyError(LexisegError):
+    """Class names or a vocabulary file cannot be used."""
+
+
+class ModelError(LexisegError):
+    """A model directory cannot be used."""
+
+
+class DatasetError(LexisegError):
+    """A dataset folder cannot be used."""
+
+
+class SettingError(LexisegError):
+    """An option, or a combination of options, cannot be used."""
+
+
+class OutputError(LexisegError):
+    """Results cannot be written."""
+
+
+class MissingPackageError(LexisegError):
+    """An optional package or system library is not installed."""
