@@ -1,0 +1,2 @@
+from parsers.errors import *
+from parsers.errors import Code, DatasetError, MissingPackageError

@@ -1,0 +1,227 @@
+"""Training of the pocket CLIP from pictures and captions: `python -m vision.train clip`.
+
+Stages grow from small pictures of one thing to full scenes. A run stops after `minutes`, and the same command goes
+on from its checkpoint (safetensors: weights, optimiser, step); batches depend on the step alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vision.train.losses import caption_loss, patch_losses, phrase_loss
+from vision.train.pictures import Batch, CaptionedPictures, bank_phrases
+from vision.train.tokenizer import CONTEXT_LENGTH, known_words, make_tokenizer
+from vision.train.towers import encode_image, encode_text
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+EMBED = 192
+BANK_TOKENS = 12
+"""All shapes of a stage stay the same from step to step: CPU kernels are prepared once per shape."""
+TEMPLATES = ("{}", "a {}", "the {}", "a picture of a {}", "there is a {}")
+
+
+def model_config() -> dict:
+    """`model_cfg` of open_clip: 3.9 million parameters."""
+    return {
+        "embed_dim": EMBED,
+        "vision_cfg": {"image_size": 128, "patch_size": 8, "width": 256, "layers": 5, "head_width": 64,
+                       "mlp_ratio": 3.0},
+        "text_cfg": {"context_length": CONTEXT_LENGTH, "vocab_size": len(known_words()) + 4, "width": 128, "heads": 4,
+                     "layers": 2, "mlp_ratio": 3.0, "hf_tokenizer_name": "pocket"},
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the training with one kind of picture."""
+
+    side: int
+    """Pixels."""
+    counts: tuple[int, int]
+    """Fewest and most things in a picture."""
+    sizes: tuple[int, int]
+    """Smallest and largest side of a thing in pixels."""
+    batch: int
+    steps: int
+
+
+STAGES = (
+    Stage(side=48, counts=(1, 1), sizes=(26, 46), batch=128, steps=4000),
+    Stage(side=80, counts=(1, 3), sizes=(26, 60), batch=96, steps=1200),
+    Stage(side=128, counts=(1, 5), sizes=(26, 76), batch=48, steps=900),
+)
+
+
+def rate(step: int, total: int, peak: float, warmup: int = 150, floor: float = 0.03) -> float:
+    """Learning rate at a step: linear warm-up, then half a cosine down to `floor` times the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = (step - warmup) / max(1, total - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def normalised(images_B3SS: Tensor, kind: torch.dtype) -> Tensor:
+    """uint8 pixels to the model's range."""
+    mean, std = (torch.tensor(v, device=images_B3SS.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((images_B3SS.float() / 255 - mean) / std).to(kind)
+
+
+class PhraseBank:
+    """Token ids of the bank's phrases; draws a subset and a wording for each step."""
+
+    def __init__(self, device: torch.device) -> None:
+        tokenizer = make_tokenizer()
+        tokenizer.enable_padding(pad_id=0, length=BANK_TOKENS)
+        self.tokens = [torch.tensor([e.ids for e in tokenizer.encode_batch([t.format(p) for p in bank_phrases()])],
+                                    device=device) for t in TEMPLATES]
+        self.always = 56  # textures and super-classes
+
+    def draw(self, named_BM: Tensor, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Bank ids (K,) that hold all named ones, and their tokens (K, T); single words are sometimes unknown."""
+        needed = np.unique(named_BM[named_BM >= 0].numpy())
+        fixed = np.union1d(np.arange(self.always), needed)
+        rest = np.setdiff1d(np.arange(len(bank_phrases())), fixed)
+        extra = rng.choice(rest, count - len(fixed), replace=False)
+        ids_K = torch.from_numpy(np.sort(np.concatenate([fixed, extra])))
+        template = rng.choice(len(TEMPLATES), p=(0.4, 0.3, 0.1, 0.1, 0.1))
+        tokens_KT = self.tokens[template][ids_K.to(self.tokens[0].device)].clone()
+        words_K = (tokens_KT > 2).sum(1) - 1
+        hide = (torch.rand(tokens_KT.shape, device=tokens_KT.device) < 0.04) & (tokens_KT > 2)
+        hide &= (words_K > 2)[:, None] & (tokens_KT < tokens_KT.max())
+        return ids_K, tokens_KT.masked_fill(hide, 1)
+
+
+def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str = "cpu", peak: float = 8e-4,
+               stages: tuple[Stage, ...] = STAGES, seed: int = 0, bank_size: int = 400, report: int = 50) -> dict:
+    """Trains until the stages or the minutes end, whichever comes first; returns {"step", "total", "done"}.
+
+    folder: holds `checkpoint.safetensors` and `curve.jsonl`, one line per `report` steps.
+    """
+    torch.manual_seed(seed)
+    target = torch.device(device)
+    model = CLIP(**model_config(), init_logit_scale=math.log(14)).to(target)
+    initialise(model)
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    optimiser = torch.optim.AdamW([{"params": decay, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}],
+                                  lr=peak, betas=(0.9, 0.98), eps=1e-6)
+    checkpoint = folder / "checkpoint.safetensors"
+    step = load_checkpoint(checkpoint, model, optimiser) if checkpoint.is_file() else 0
+    total = sum(stage.steps for stage in stages)
+    bank = PhraseBank(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    started, first = time.monotonic(), 0
+    for stage in stages:
+        if step < first + stage.steps:
+            pictures = CaptionedPictures(sheets, side=stage.side, counts=stage.counts, sizes=stage.sizes,
+                                         batch=stage.batch, seed=seed + stage.side, start=step - first)
+            loader = iter(DataLoader(pictures, batch_size=None, num_workers=1, prefetch_factor=3))
+            sums: dict[str, float] = {}
+            while step < first + stage.steps:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate(step, total, peak)
+                values = train_step(model, optimiser, bank, next(loader), step, seed, bank_size)
+                step += 1
+                sums = {name: sums.get(name, 0.0) + value / report for name, value in values.items()}
+                late = time.monotonic() - started > 60 * minutes
+                if step % report == 0:
+                    line = {"step": step, "of": total, "side": stage.side, **{k: round(v, 4) for k, v in sums.items()},
+                            "scale": round(float(model.logit_scale.exp()), 2),
+                            "minutes": round((time.monotonic() - started) / 60, 2)}
+                    print(json.dumps(line), flush=True)
+                    with (folder / "curve.jsonl").open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                    sums = {}
+                if step % (report * 4) == 0 or late or step == total:
+                    save_checkpoint(checkpoint, model, optimiser, step)
+                if late:
+                    return {"step": step, "total": total, "done": step == total}
+        first += stage.steps
+    return {"step": step, "total": total, "done": True}
+
+
+def initialise(model: CLIP) -> None:
+    """Positions begin as gentle two-dimensional waves, so that windows of the grid look alike from the start."""
+    visual = model.visual
+    height, width = visual.grid_size
+    depth = visual.positional_embedding.shape[1] // 4
+    rates = 1.0 / (100 ** (torch.arange(depth) / depth))
+    y, x = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+    waves = torch.cat([f(axis.flatten()[:, None] * rates) for axis in (y, x) for f in (torch.sin, torch.cos)], dim=1)
+    with torch.no_grad():
+        visual.positional_embedding[1:] = 0.1 * waves
+        torch.nn.init.normal_(visual.conv1.weight, std=0.05)
+
+
+def train_step(model: CLIP, optimiser: torch.optim.Optimizer, bank: PhraseBank, batch: Batch, step: int, seed: int,
+               bank_size: int) -> dict[str, float]:
+    """One update; returns the losses."""
+    rng = np.random.default_rng([seed, step])
+    device = model.logit_scale.device
+    kind = torch.bfloat16
+    rows = batch.images_B3SS.shape[2] // 8
+    corner = tuple(int(v) for v in rng.integers(0, model.visual.grid_size[0] - rows + 1, 2))
+    image_BE, patches_BPE = encode_image(model, normalised(batch.images_B3SS.to(device), kind), corner)
+    image_BE, patches_BPE = F.normalize(image_BE.float(), dim=-1), F.normalize(patches_BPE, dim=-1)
+    ids_K, tokens_KT = bank.draw(batch.named_BM, bank_size, rng)
+    bank_KE = F.normalize(encode_text(model, tokens_KT, kind).float(), dim=-1)
+    place = torch.full((len(bank_phrases()),), -1).index_copy(0, ids_K, torch.arange(len(ids_K)))
+    named_BM = torch.where(batch.named_BM >= 0, place[batch.named_BM.clamp(min=0)], -1).to(device)
+    unknown_BK = batch.unknown_BK[:, ids_K].to(device)
+    scale = model.logit_scale.exp()
+    cover, explain = patch_losses(patches_BPE, bank_KE, named_BM, unknown_BK, scale, max(3, rows * rows // 24))
+    phrase = phrase_loss(image_BE, bank_KE, named_BM, unknown_BK, scale)
+    captions_BT = batch.captions_BT.to(device)
+    text_BE = F.normalize(encode_text(model, captions_BT, kind).float(), dim=-1)
+    same_BB = (captions_BT[:, None] == captions_BT[None]).all(-1)
+    caption = caption_loss(image_BE, text_BE, same_BB, scale)
+    loss = cover + explain + 0.3 * phrase + 0.3 * caption
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(max=math.log(40))
+    return {"cover": cover.item(), "explain": explain.item(), "phrase": phrase.item(), "caption": caption.item()}
+
+
+def save_checkpoint(path: Path, model: CLIP, optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Weights, optimiser moments and step in one safetensors file, replaced as a whole."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    temporary = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"step": str(step)})
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, model: CLIP, optimiser: torch.optim.Optimizer) -> int:
+    """Restores what `save_checkpoint` wrote; returns the step."""
+    states: dict[int, dict[str, Tensor]] = {}
+    weights = {}
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+        for key in file.keys():
+            kind, _, rest = key.partition(".")
+            if kind == "model":
+                weights[rest] = file.get_tensor(key)
+            else:
+                index, _, name = rest.partition(".")
+                states.setdefault(int(index), {})[name] = file.get_tensor(key)
+    model.load_state_dict(weights)
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": states, "param_groups": groups})
+    return step

@@ -1,0 +1,53 @@
+"""What teaches the pocket CLIP: captions and their noun phrases. Nothing here sees a mask.
+
+Shapes: B pictures, P patches, K phrases of the bank, M most phrases of a caption, E embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor,
+                 best: int) -> tuple[Tensor, Tensor]:
+    """Phrase-level contrast at the patches, in two terms.
+
+    cover: every phrase of the caption must be the name of its `best` most similar patches, among all phrases of the
+    bank (the other phrases of the same caption are rivals, phrases that may be true are not). explain: every patch
+    must be named by some phrase of its caption; which one, the patch decides (a partial-label likelihood).
+    patches and bank: unit length. named: bank ids, -1 for none. Source: our choice, in the line of multiple-instance
+    learning; the issue of too easy whole-caption contrast is described in docs/pocket.md.
+    """
+    logits_BPK = (scale.to(patches_BPE.dtype) * patches_BPE) @ bank_KE.T.to(patches_BPE.dtype)
+    logits_BPK = logits_BPK.float().masked_fill(unknown_BK[:, None], -1e4)
+    total_BP1 = logits_BPK.logsumexp(-1, keepdim=True)
+    present_BM = named_BM >= 0
+    index_BPM = named_BM.clamp(min=0)[:, None].expand(-1, logits_BPK.shape[1], -1)
+    named_BPM = logits_BPK.gather(2, index_BPM) - total_BP1  # log p(phrase | patch)
+    cover_BM = -named_BPM.topk(best, dim=1).values.mean(1)
+    cover = cover_BM[present_BM].mean()
+    explain = -named_BPM.masked_fill(~present_BM[:, None], -1e4).logsumexp(-1).mean()
+    return cover, explain
+
+
+def phrase_loss(image_BE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor) -> Tensor:
+    """The image vector against every phrase of the bank: each phrase of the caption against all that are not true."""
+    logits_BK = (scale * image_BE.float() @ bank_KE.float().T).masked_fill(unknown_BK, -1e4)
+    present_BM = named_BM >= 0
+    index_BM = named_BM.clamp(min=0)
+    true_BK = torch.zeros_like(unknown_BK).scatter_(1, index_BM, present_BM)
+    false_B1 = logits_BK.masked_fill(true_BK, -1e4).logsumexp(1, keepdim=True)
+    named_BM_logits = logits_BK.gather(1, index_BM)
+    loss_BM = F.softplus(false_B1 - named_BM_logits)
+    return loss_BM[present_BM].mean()
+
+
+def caption_loss(image_BE: Tensor, text_BE: Tensor, same_BB: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric contrast of pictures and captions; captions with the same text are not each other's negatives."""
+    logits_BB = scale * image_BE.float() @ text_BE.float().T
+    others_BB = same_BB & ~torch.eye(len(same_BB), dtype=torch.bool, device=same_BB.device)
+    logits_BB = logits_BB.masked_fill(others_BB, -1e4)
+    target_B = torch.arange(len(logits_BB), device=logits_BB.device)
+    return (F.cross_entropy(logits_BB, target_B) + F.cross_entropy(logits_BB.T, target_B)) / 2
