@@ -108,7 +108,8 @@ def _read_text(path: Path) -> str:
 
 
 def _file_error(path: Path, given: str, allowed: str = "", next_step: str = "") -> VocabularyError:
-    next_step = next_step or f"Mend it, then run `lexiseg vocabulary check {path}`; the format is in docs/vocabulary.md."
+    next_step = next_step or (f"Mend it, then run `lexiseg vocabulary check {path}`; the format is in "
+                              "docs/vocabulary.md.")
     return VocabularyError(Code.VOCABULARY_INVALID, given, allowed, next_step)
 
 
@@ -132,6 +133,7 @@ def _read_yaml(text: str) -> tuple[Any, dict[Location, int]]:
     root: list[Any] = []
     open_values: list[Any] = [root]
     pending: list[str | None] = [None]  # per open mapping the key whose value comes next
+    event: Any
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
             open_values.pop()
@@ -156,7 +158,7 @@ def _read_yaml(text: str) -> tuple[Any, dict[Location, int]]:
             lines[_location(open_values, pending)] = event.start_mark.line + 1
             inside[event.value] = None
             continue
-        value = _scalar(event) if isinstance(event, yaml.ScalarEvent) else (
+        value: Any = _scalar(event) if isinstance(event, yaml.ScalarEvent) else (
             {} if isinstance(event, yaml.MappingStartEvent) else [])
         if isinstance(inside, dict):
             inside[pending[-1]] = value
@@ -189,7 +191,7 @@ def _scalar(event: yaml.ScalarEvent) -> str | int | bool | None:
     return _WORDS.get(text, text)
 
 
-def _refused(problem: str, event: yaml.Event) -> yaml.MarkedYAMLError:
+def _refused(problem: str, event: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 

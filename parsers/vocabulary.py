@@ -141,7 +141,8 @@ class Vocabulary(BaseModel):
             raise VocabularyError(Code.CLASS_NAME_INVALID, f"{len(listed):,} class names were given.",
                                   f"At most {MAX_ID - 1:,}.", "Split them into several jobs.")
         ids = (value for value in range(1, MAX_ID + 1) if value != IGNORE_ID)
-        return cls(classes=tuple(VocabularyClass(id=value, name=name) for value, name in zip(ids, listed, strict=False)))
+        pairs = zip(ids, listed, strict=False)
+        return cls(classes=tuple(VocabularyClass(id=value, name=name) for value, name in pairs))
 
     @classmethod
     def load(cls, path: str | Path, *, verify: bool = True) -> Vocabulary:

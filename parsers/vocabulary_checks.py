@@ -136,12 +136,13 @@ def _place(problem: Problem, document: Document | None) -> str:
 
 def _subject(location: Location, data: Any) -> str:
     """The class that `location` is inside of, as far as the raw data tells."""
+    if location[:1] != ("classes",) or len(location) < 2:
+        return ""
     try:
-        index = location[1]
-        entry = data["classes"][index]
+        entry = data["classes"][location[1]]
         return f"class {entry['id']} {shorten(str(entry['name']))}"
     except (KeyError, IndexError, TypeError):
-        return f"entry {location[1] + 1} of classes" if location[:1] == ("classes",) and len(location) > 1 else ""
+        return f"entry {int(location[1]) + 1} of classes"
 
 
 def _describe(value: Any) -> str:
@@ -196,7 +197,7 @@ def _word_problems(vocabulary: Vocabulary) -> Iterator[Problem]:
                 if folded in seen:
                     yield Problem(location, f"the {one} {shorten(word)} repeats another word of the class",
                                   "Name, synonyms and subclasses of a class are all different", label(entry))
-                elif (owner := names.get(folded)) or (owner := synonyms.get(folded, entry)) is not entry:
+                elif (owner := names.get(folded) or synonyms.get(folded, entry)) is not entry:
                     yield Problem(location, f"the {one} {shorten(word)} also names {label(owner)}",
                                   "A word stands for one class; remove it here or there", label(entry))
                 else:
