@@ -133,7 +133,6 @@ def _read_yaml(text: str) -> tuple[Any, dict[Location, int]]:
     root: list[Any] = []
     open_values: list[Any] = [root]
     pending: list[str | None] = [None]  # per open mapping the key whose value comes next
-    event: Any
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
             open_values.pop()
@@ -144,10 +143,11 @@ def _read_yaml(text: str) -> tuple[Any, dict[Location, int]]:
             if isinstance(event, yaml.DocumentStartEvent) and root:
                 raise _refused("a second document (---) is not allowed", event)
             continue
-        if isinstance(event, yaml.AliasEvent) or event.anchor:
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise _refused("anchors and aliases (&, *) are not allowed; write it out", event)
-        if getattr(event, "tag", None) is not None:
-            raise _refused(f"the tag {event.tag!r} is not allowed", event)
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise _refused(f"the tag {tag!r} is not allowed", event)
+        line = event.start_mark.line + 1 if event.start_mark else 1
         inside = open_values[-1]
         if isinstance(inside, dict) and pending[-1] is None:
             if not isinstance(event, yaml.ScalarEvent):
@@ -155,7 +155,7 @@ def _read_yaml(text: str) -> tuple[Any, dict[Location, int]]:
             if event.value in inside:
                 raise _refused(f"the key {event.value!r} is given twice in one mapping", event)
             pending[-1] = event.value
-            lines[_location(open_values, pending)] = event.start_mark.line + 1
+            lines[_location(open_values, pending)] = line
             inside[event.value] = None
             continue
         value: Any = _scalar(event) if isinstance(event, yaml.ScalarEvent) else (
@@ -164,7 +164,7 @@ def _read_yaml(text: str) -> tuple[Any, dict[Location, int]]:
             inside[pending[-1]] = value
         else:
             inside.append(value)
-            lines[_location(open_values, pending)] = event.start_mark.line + 1
+            lines[_location(open_values, pending)] = line
         if isinstance(event, yaml.ScalarEvent):
             pending[-1] = None
         elif len(open_values) > MAX_DEPTH:
