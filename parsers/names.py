@@ -62,7 +62,8 @@ def name_problem(text: str) -> str | None:
 
 def scripts(text: str) -> set[str]:
     """The scripts of the letters of `text`, by their Unicode names: {"LATIN"}, {"CJK"}, {"CYRILLIC", "LATIN"}."""
-    return {unicodedata.name(char, "UNKNOWN").split()[0].removesuffix("-1") for char in text if char.isalpha()}
+    letters = (char for char in unicodedata.normalize("NFKD", text) if char.isalpha())
+    return {unicodedata.name(char, "UNKNOWN").split()[0] for char in letters}
 
 
 def mixed_words(text: str) -> list[str]:

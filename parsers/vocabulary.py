@@ -43,14 +43,14 @@ def _name(text: str) -> str:
 
 
 def _class_id(value: int) -> int:
-    if not 1 <= value <= MAX_ID or value == IGNORE_ID:
+    if value == IGNORE_ID:
         raise PydanticCustomError("class_id", "{value} cannot be an id", {"value": value})
     return value
 
 
 Name = Annotated[StrictStr, AfterValidator(_name)]
-ClassId = Annotated[StrictInt, AfterValidator(_class_id), Field(ge=1, le=MAX_ID, json_schema_extra={
-    "not": {"const": IGNORE_ID}})]
+ClassId = Annotated[StrictInt, Field(ge=1, le=MAX_ID, json_schema_extra={"not": {"const": IGNORE_ID}}),
+                    AfterValidator(_class_id)]
 
 
 class Provenance(BaseModel):
