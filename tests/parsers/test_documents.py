@@ -21,7 +21,8 @@ def test_yaml_is_read_as_json_is(tmp_path):
 
 
 def test_lines(tmp_path):
-    document = read_document(write(tmp_path, "# top\nclasses:\n  - id: 1\n    words:\n      - a\n      - b\n  - id: 2\n"))
+    text = "# top\nclasses:\n  - id: 1\n    words:\n      - a\n      - b\n  - id: 2\n"
+    document = read_document(write(tmp_path, text))
     assert document.line(("classes",)) == 2
     assert document.line(("classes", 0, "id")) == 3
     assert document.line(("classes", 0, "words", 1)) == 6
@@ -32,6 +33,7 @@ def test_lines(tmp_path):
 
 def test_byte_order_mark_and_windows_line_ends(tmp_path):
     assert read_document(write(tmp_path, b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")).value == {"a": 1, "b": 2}
+    assert read_document(write(tmp_path, b'\xef\xbb\xbf{"a": 1}\r\n', "words.json")).value == {"a": 1}
 
 
 @pytest.mark.parametrize(("text", "parts"), [

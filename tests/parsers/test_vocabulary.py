@@ -1,6 +1,7 @@
 import hashlib
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -180,7 +181,7 @@ def test_default_colors_are_distinct_and_fixed():
     pytest.param("classes: [{id: 1, name: dog, zzz: 1}]", ["'zzz' is not known", "Known keys"], id="no near key"),
     pytest.param("classes:\n - name: dog", ["line 2", "entry 1 of classes", "key 'id' is missing"], id="no id"),
     pytest.param("classes: [{id: 1}]", ["key 'name' is missing"], id="no name"),
-    pytest.param("classes: [{id: '1', name: dog}]", ["id holds '1'", "whole number from 1 to 65534"], id="id in quotes"),
+    pytest.param("classes: [{id: '1', name: dog}]", ["id holds '1'", "number from 1 to 65534"], id="id in quotes"),
     pytest.param("classes: [{id: true, name: dog}]", ["id holds true"], id="id is true"),
     pytest.param("classes: [{id: 0, name: dog}]", ["id holds 0", "from 1"], id="id 0"),
     pytest.param("classes: [{id: 255, name: dog}]", ["id holds 255", "not 255"], id="id 255"),
@@ -220,7 +221,7 @@ def test_default_colors_are_distinct_and_fixed():
                  ["subclass 'hound' also names class 2 'dog'"], id="subclass is a synonym of another class"),
     pytest.param("classes: [{id: 1, name: a, synonyms: [c]}, {id: 2, name: b, synonyms: [C]}]",
                  ["synonym 'C' also names class 1 'a'"], id="synonym of two classes"),
-    pytest.param("classes: [{id: 1, name: dog, subclasses: [pug, husky, Pug]}]", ["'Pug' repeats"], id="subclass twice"),
+    pytest.param("classes: [{id: 1, name: dog, subclasses: [pug, husky, Pug]}]", ["'Pug' repeats"], id="repeated"),
     pytest.param("classes: [{id: 1, name: dog, subclasses: [dog]}]", ["'dog' repeats"], id="subclass is its class"),
     pytest.param("classes: [{id: 1, name: dog}]\nbackground:\n  - sky\n  - Sky\n", ["line 4", "'Sky' is given twice"],
                  id="background word twice"),
@@ -270,6 +271,13 @@ def test_warnings(tmp_path, text, part):
 
 def test_ordinary_names_have_no_warnings():
     assert Vocabulary.from_names("dog, pâté, jack-o'-lantern, 3D printer, traffic light").warnings() == []
+
+
+def test_the_example_of_the_page_shows_every_key(tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "vocabulary.md").read_text()
+    vocabulary = Vocabulary.load(write(tmp_path, page.split("```yaml\n")[1].split("```")[0]))
+    assert vocabulary.warnings() == []
+    assert set(vocabulary.classes[1].model_dump(exclude_defaults=True)) == set(VocabularyClass.model_fields)
 
 
 def test_json_and_yaml_have_one_digest(tmp_path):
