@@ -111,6 +111,8 @@ def find_warnings(vocabulary: Vocabulary) -> list[str]:
             elif foreign := sorted(scripts(name) - {"LATIN"}):
                 warnings.append(f"{what} is written in {', '.join(foreign)}; most text encoders know only English.")
         for name in entry.subclasses:
+            if name_key(name) == name_key(entry.name):
+                warnings.append(f"{label(entry)} is also its own subclass, which gives the name more weight.")
             owner = owners.setdefault(name_key(name), entry)
             if owner is not entry:
                 warnings.append(f"The subclass {shorten(name)} belongs to both {label(owner)} and {label(entry)}.")
@@ -194,9 +196,11 @@ def _word_problems(vocabulary: Vocabulary) -> Iterator[Problem]:
         for key, one, words in (("synonyms", "synonym", entry.synonyms), ("subclasses", "subclass", entry.subclasses)):
             for position, word in enumerate(words):
                 location, folded = ("classes", index, key, position), name_key(word)
+                if folded == name_key(entry.name) and key == "subclasses" and word not in words[:position]:
+                    continue  # a warning: language models and people begin a list with the name itself
                 if folded in seen:
                     yield Problem(location, f"the {one} {shorten(word)} repeats another word of the class",
-                                  "Name, synonyms and subclasses of a class are all different", label(entry))
+                                  "The synonyms and subclasses of a class are all different", label(entry))
                 elif (owner := names.get(folded) or synonyms.get(folded, entry)) is not entry:
                     yield Problem(location, f"the {one} {shorten(word)} also names {label(owner)}",
                                   "A word stands for one class; remove it here or there", label(entry))

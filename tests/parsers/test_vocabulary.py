@@ -222,7 +222,8 @@ def test_default_colors_are_distinct_and_fixed():
     pytest.param("classes: [{id: 1, name: a, synonyms: [c]}, {id: 2, name: b, synonyms: [C]}]",
                  ["synonym 'C' also names class 1 'a'"], id="synonym of two classes"),
     pytest.param("classes: [{id: 1, name: dog, subclasses: [pug, husky, Pug]}]", ["'Pug' repeats"], id="repeated"),
-    pytest.param("classes: [{id: 1, name: dog, subclasses: [dog]}]", ["'dog' repeats"], id="subclass is its class"),
+    pytest.param("classes: [{id: 1, name: dog, synonyms: [Dog]}]", ["'Dog' repeats"], id="synonym is its class"),
+    pytest.param("classes: [{id: 1, name: dog, subclasses: [dog, dog]}]", ["'dog' repeats"], id="own name twice"),
     pytest.param("classes: [{id: 1, name: dog}]\nbackground:\n  - sky\n  - Sky\n", ["line 4", "'Sky' is given twice"],
                  id="background word twice"),
 ])
@@ -261,6 +262,7 @@ def test_a_huge_vocabulary_is_read_in_reasonable_time(tmp_path):
     pytest.param(f"classes: [{{id: 1, name: {'very ' * 15}long}}]", "79 characters", id="long"),
     pytest.param("classes: [{id: 1, name: a, subclasses: [mouse]}, {id: 2, name: b, subclasses: [Mouse]}]",
                  "belongs to both class 1 'a' and class 2 'b'", id="subclass of two"),
+    pytest.param("classes: [{id: 1, name: dog, subclasses: [Dog, pug]}]", "its own subclass", id="own subclass"),
     pytest.param("classes: [{id: 1, name: a, color: '#ff0000'}, {id: 2, name: b, color: '#FF0000'}]",
                  "have the same color", id="color twice"),
 ])
