@@ -223,7 +223,7 @@ def test_default_colors_are_distinct_and_fixed():
                  ["synonym 'C' also names class 1 'a'"], id="synonym of two classes"),
     pytest.param("classes: [{id: 1, name: dog, subclasses: [pug, husky, Pug]}]", ["'Pug' repeats"], id="repeated"),
     pytest.param("classes: [{id: 1, name: dog, synonyms: [Dog]}]", ["'Dog' repeats"], id="synonym is its class"),
-    pytest.param("classes: [{id: 1, name: dog, subclasses: [dog, dog]}]", ["'dog' repeats"], id="own name twice"),
+    pytest.param("classes: [{id: 1, name: dog, subclasses: [dog, Dog]}]", ["'Dog' repeats"], id="own name twice"),
     pytest.param("classes: [{id: 1, name: dog}]\nbackground:\n  - sky\n  - Sky\n", ["line 4", "'Sky' is given twice"],
                  id="background word twice"),
 ])
