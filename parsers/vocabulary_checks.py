@@ -196,7 +196,8 @@ def _word_problems(vocabulary: Vocabulary) -> Iterator[Problem]:
         for key, one, words in (("synonyms", "synonym", entry.synonyms), ("subclasses", "subclass", entry.subclasses)):
             for position, word in enumerate(words):
                 location, folded = ("classes", index, key, position), name_key(word)
-                if folded == name_key(entry.name) and key == "subclasses" and folded not in map(name_key, words[:position]):
+                own = key == "subclasses" and folded == name_key(entry.name)
+                if own and folded not in map(name_key, words[:position]):
                     continue  # a warning: language models and people begin a list with the name itself
                 if folded in seen:
                     yield Problem(location, f"the {one} {shorten(word)} repeats another word of the class",
