@@ -1,2 +1,36 @@
-from parsers.errors import *
-from parsers.errors import Code, DatasetError, MissingPackageError
+"""Language becomes structure: captions to scene priors, model answers to typed objects, vocabulary files.
+
+The lowest room: it imports none of ours, and knows neither torch nor images nor queues.
+"""
+
+from parsers.errors import (
+    Code,
+    DatasetError,
+    InputError,
+    LexisegError,
+    MissingPackageError,
+    ModelError,
+    OutputError,
+    SettingError,
+    VocabularyError,
+)
+from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
+from parsers.vocabulary import Provenance, Vocabulary, VocabularyClass
+
+__all__ = [
+    "Code",
+    "DatasetError",
+    "InputError",
+    "LexisegError",
+    "MissingPackageError",
+    "ModelError",
+    "ObjectPrior",
+    "OutputError",
+    "Provenance",
+    "RelationPrior",
+    "ScenePriors",
+    "SettingError",
+    "Vocabulary",
+    "VocabularyClass",
+    "VocabularyError",
+]

@@ -1,0 +1,38 @@
+# make setup   the environment in .venv (about 6 GB; a few minutes the first time, seconds afterwards)
+# make demo    a first look: scenes, masks and a report in demo-out/
+# make test    the tests
+# make check   style, types, and which room may import which
+# Each does the set-up it needs, in any order. Another interpreter: make PYTHON=python3.12 setup
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check clean
+
+setup: $(READY)
+	@echo "Ready. Next: make demo, or $(VENV)/bin/lexiseg --help"
+
+# The stamp is written last, so an interrupted set-up is taken up again.
+$(READY): pyproject.toml .ci/prerequisites.sh
+	@PYTHON="$(PYTHON)" sh .ci/prerequisites.sh
+	@rm -f $(READY)
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --editable '.[vision,crf,train,dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(VENV)/bin/lexiseg demo --out demo-out
+
+test: $(READY)
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+check: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) demo-out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
