@@ -20,15 +20,16 @@ METHODS = ("none", "pydensecrf")
 BAND_PIXELS = 4_000_000
 """Pixels that are enlarged at once; bounds the memory."""
 
-# Dense CRF: the constants of SimSeg / LLM-Supervision, whose pictures are 288 pixels wide and high.
-CRF_REFERENCE_SIDE = 288
+# Dense CRF: the constants of SimSeg / LLM-Supervision; sxy in pixels of the image, srgb in steps of 0..255.
 CRF_GAUSSIAN = {"sxy": 3.0, "compat": 3.0}
 CRF_BILATERAL = {"sxy": 40.0, "srgb": 13.0, "compat": 10.0}
 CRF_ITERATIONS = 3
 CRF_STRIDE = 2
+"""The field is solved on a picture of half the size..."""
 CRF_LARGEST_SIDE = 1000
-CRF_FLOOR = 0.05
-"""A class whose probability is below this everywhere takes no part."""
+"""... and never on a larger one than this."""
+CRF_FLOOR = 0.2
+"""A class that is nowhere the most probable and nowhere reaches this takes no part."""
 CRF_EPS = 1e-8
 
 
@@ -45,8 +46,11 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
                            "lexiseg segment --help")
     size = image_HW3.shape[:2]
     probabilities_Chw = _softmax(score_map.scores_CHW)
-    floor = 1 / len(probabilities_Chw) if method == "none" else min(CRF_FLOOR, 1 / len(probabilities_Chw))
-    kept = np.flatnonzero(probabilities_Chw.max(axis=(1, 2)) >= floor * (1 - 1e-6))
+    highest_C = probabilities_Chw.max(axis=(1, 2))
+    if method == "none":
+        kept = np.flatnonzero(highest_C >= (1 - 1e-6) / len(highest_C))
+    else:
+        kept = np.union1d(np.flatnonzero(highest_C >= CRF_FLOOR), probabilities_Chw.argmax(axis=0))
     probabilities_Khw = probabilities_Chw[kept]
     if method == "pydensecrf" and len(kept) > 1:
         probabilities_Khw = _dense_crf(image_HW3, probabilities_Khw)
@@ -113,11 +117,10 @@ def _dense_crf(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArray[np.float
     enlarged_Khw = np.stack([
         np.asarray(Image.fromarray(map_hw).resize((small_w, small_h), Image.Resampling.BILINEAR))
         for map_hw in probabilities_Khw])
-    scale = min(small_h, small_w) / CRF_REFERENCE_SIDE
     field = densecrf.DenseCRF2D(small_w, small_h, len(enlarged_Khw))
     field.setUnaryEnergy(-np.log(np.maximum(enlarged_Khw, CRF_EPS)).reshape(len(enlarged_Khw), -1))
-    field.addPairwiseGaussian(sxy=max(CRF_GAUSSIAN["sxy"] * scale, 0.5), compat=CRF_GAUSSIAN["compat"])
-    field.addPairwiseBilateral(sxy=max(CRF_BILATERAL["sxy"] * scale, 0.5), srgb=CRF_BILATERAL["srgb"],
+    field.addPairwiseGaussian(sxy=CRF_GAUSSIAN["sxy"] / stride, compat=CRF_GAUSSIAN["compat"])
+    field.addPairwiseBilateral(sxy=CRF_BILATERAL["sxy"] / stride, srgb=CRF_BILATERAL["srgb"],
                                rgbim=small_hw3, compat=CRF_BILATERAL["compat"])
     return np.array(field.inference(CRF_ITERATIONS), np.float32).reshape(enlarged_Khw.shape)
 

@@ -12,8 +12,8 @@ WORDS = ("a", "photo", "of", "the", "dog", "cat", "puppy", "hound", "kitten", "g
 
 
 def save_tiny_clip(directory: Path, *, seed: int = 0, card: dict | None = None, vision: dict | None = None,
-                   half: bool = False) -> Path:
-    """An open_clip directory: 32-pixel windows, 8-pixel patches, 24 dimensions, a word-level tokenizer."""
+                   half: bool = False, size: int = 24) -> Path:
+    """An open_clip directory: 32-pixel windows, 8-pixel patches, `size` dimensions, a word-level tokenizer."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -32,7 +32,7 @@ def save_tiny_clip(directory: Path, *, seed: int = 0, card: dict | None = None, 
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]",
                             eos_token="[EOS]").save_pretrained(directory)
     config = {
-        "embed_dim": 24,
+        "embed_dim": size,
         "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16} | (vision or {}),
         "text_cfg": {"context_length": 12, "vocab_size": len(vocabulary), "width": 32, "heads": 2, "layers": 2,
                      "hf_tokenizer_name": "local", "pool_type": "eos", "eos_id": 3},
@@ -51,6 +51,12 @@ def save_tiny_clip(directory: Path, *, seed: int = 0, card: dict | None = None, 
                    "files": files} | card
         (directory / "model.json").write_text(json.dumps(content))
     return directory
+
+
+@pytest.fixture
+def make_clip(tmp_path):
+    """`make_clip(name, **options of save_tiny_clip)` -> directory."""
+    return lambda name="model", **options: save_tiny_clip(tmp_path / name, **options)
 
 
 @pytest.fixture(scope="session")

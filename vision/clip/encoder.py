@@ -5,6 +5,7 @@ Shapes: B batch; S window side in pixels; P patches; D embedding; T tokens of a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -91,7 +92,14 @@ def _load(card: ModelCard) -> tuple[torch.nn.Module, open_clip.HFTokenizer | ope
     directory = card.directory
     path = weights_file(directory)
     try:
-        model = open_clip.create_model(f"local-dir:{directory}", load_weights=False, pretrained_text=False)
+        # The weights follow in a call of their own, which reads no other file than the one that was verified. Without
+        # them the library warns of random weights, hence the silence.
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            model = open_clip.create_model(f"local-dir:{directory}", load_weights=False, pretrained_text=False)
+        finally:
+            logging.disable(previous)
         open_clip.load_checkpoint(model, str(path))
         tokenizer = open_clip.get_tokenizer(f"local-dir:{directory}")
     except Exception as error:  # the library lets anything through: safetensors, JSON, key and shape errors, OSError
