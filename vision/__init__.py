@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
-from parsers.errors import Code, SettingError  # noqa: E402
-from vision.refine import refine  # noqa: E402 - eager: later imports of the module must not hide the function
-from vision.types import LabelMap, Region, Sample, ScoreMap, Segmenter  # noqa: E402
+from parsers.errors import Code, SettingError
+from vision.refine import refine  # eager: a later import of the module must not hide the function
+from vision.types import LabelMap, Region, Sample, ScoreMap, Segmenter
 
 if TYPE_CHECKING:
     from vision.clip.segmenter import ClipSegmenter

@@ -30,7 +30,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str = Field(min_length=1)
     kind: Literal["clip"] = "clip"
     window: int = Field(gt=0)

@@ -112,7 +112,8 @@ def test_positions_stay_when_the_number_of_patches_does():
 
 
 @pytest.mark.parametrize(("options", "variant"), [
-    ({"attentional_pool": True, "output_dim": 16}, "loda"), ({"pool_type": "none"}, "loda"), ({"qk_norm": True}, "naclip")], ids=str)
+    ({"attentional_pool": True, "output_dim": 16}, "loda"), ({"pool_type": "none"}, "loda"),
+    ({"qk_norm": True}, "naclip")], ids=str)
 def test_towers_that_cannot_be_read_are_refused(options, variant):
     with pytest.raises(ModelError) as caught:
         check_tower(small_tower(**options), variant, "models/odd")

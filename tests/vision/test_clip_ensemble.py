@@ -92,7 +92,8 @@ def test_map_mean_is_the_mean_of_scaled_maps_in_their_mean_range():
 @pytest.mark.parametrize("ensemble", ["code", "softmax", "max", "map-mean"])
 def test_one_name_per_class_is_the_plain_similarity(ensemble):
     """Also K = 1 with the class name as its own subclass."""
-    own = Vocabulary.model_construct(background=(), classes=(VocabularyClass(id=1, name="pet", subclasses=("pet", "dog")), BIRD))
+    itself = VocabularyClass(id=1, name="pet", subclasses=("pet", "dog"))
+    own = Vocabulary.model_construct(background=(), classes=(itself, BIRD))  # a vocabulary would refuse it
     maps, patches, _, table, lists = maps_of(own, ensemble, subclass_count=1)
     assert lists.words == ("pet", "bird")
     assert torch.equal(maps, table @ patches.T)

@@ -9,8 +9,9 @@ from vision.clip.presence import evidence, presence
 from vision.clip.settings import ClipSettings
 
 LISTS = name_lists(
-    Vocabulary(classes=(VocabularyClass(id=1, name="pet", subclasses=("dog", "cat")), VocabularyClass(id=2, name="car")),
-               background=("sky", "sea")), ClipSettings(superclass_in_list=False))
+    Vocabulary(background=("sky", "sea"), classes=(
+        VocabularyClass(id=1, name="pet", subclasses=("dog", "cat")), VocabularyClass(id=2, name="car"))),
+    ClipSettings(superclass_in_list=False))
 COSINES = {"pet": 0.1, "dog": 0.5, "cat": 0.2, "car": 0.3, "sky": 0.0, "sea": 0.4}
 TABLE = torch.tensor([[COSINES[word]] for word in LISTS.words])
 
@@ -62,6 +63,7 @@ def test_relative_threshold_is_mean_plus_one_standard_deviation():
 
 
 def test_extreme_scores_stay_finite():
-    scores, bias = presence(torch.tensor([-1.0, 1.0]), (1, 2), {"presence_threshold": 0.5, "presence_temperature": 1e-4})
+    thresholds = {"presence_threshold": 0.5, "presence_temperature": 1e-4}
+    scores, bias = presence(torch.tensor([-1.0, 1.0]), (1, 2), thresholds)
     assert scores.tolist() == [0.0, 1.0]
     assert torch.isfinite(bias).all()

@@ -89,7 +89,7 @@ def test_a_class_in_one_window_is_in_the_picture(tiny_clip):
     image = picture(32, 64)
     evidence = []
     for part in (image[:, :32], image[:, 32:]):
-        patches, pooled = segmenter._encoder.encode_windows([part])
+        _, pooled = segmenter._encoder.encode_windows([part])
         evidence.append(segmenter._text.embed(["dog", "cat", "bird"]) @ pooled[0])
     best = torch.maximum(*evidence)
     (scores,) = segmenter.score([Sample(image_HW3=image, vocabulary=Vocabulary.from_names("dog, cat, bird"))])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
@@ -55,8 +55,9 @@ def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant
         patches_BPD = _project(visual, _value_path(blocks[-1], tokens_BNE)[:, 1:])
     else:
         patches_BPD = _project(visual, _neighbour_attention(blocks[-1], tokens_BNE, grid)[:, 1:])
-    pooled_BD = loda_pool(ordinary_BPD) if pooling == "loda" else F.normalize(_image_embedding(visual, last_BNE), dim=-1)
-    return patches_BPD, pooled_BD
+    if pooling == "loda":
+        return patches_BPD, loda_pool(ordinary_BPD)
+    return patches_BPD, F.normalize(_image_embedding(visual, last_BNE), dim=-1)
 
 
 def _embed(visual: VisionTransformer, images_B3HW: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -93,7 +94,7 @@ def _image_embedding(visual: VisionTransformer, tokens_BNE: torch.Tensor) -> tor
     return pooled_BE @ visual.proj
 
 
-def _in_projection(block: nn.Module, tokens_BNE: torch.Tensor, part: int) -> torch.Tensor:
+def _in_projection(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, part: int) -> torch.Tensor:
     """Queries, keys or values (part 0, 1, 2) of a block, (B, N, E)."""
     attention = block.attn
     weight_EE = attention.in_proj_weight.chunk(3)[part]
@@ -101,11 +102,12 @@ def _in_projection(block: nn.Module, tokens_BNE: torch.Tensor, part: int) -> tor
     return F.linear(block.ln_1(tokens_BNE), weight_EE, bias_E)
 
 
-def _value_path(block: nn.Module, tokens_BNE: torch.Tensor) -> torch.Tensor:
+def _value_path(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor) -> torch.Tensor:
     return block.attn.out_proj(_in_projection(block, tokens_BNE, 2))
 
 
-def _neighbour_attention(block: nn.Module, tokens_BNE: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+def _neighbour_attention(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor,
+                         grid: tuple[int, int]) -> torch.Tensor:
     heads = block.attn.num_heads
     keys_BANd, values_BANd = (
         _in_projection(block, tokens_BNE, part).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (1, 2))

@@ -78,7 +78,7 @@ def choose_device(device: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise SettingError(Code.SETTING_INVALID, f"device is {device!r}.", "Allowed: auto, cpu, cuda, cuda:0 and so on.",
+        raise SettingError(Code.SETTING_INVALID, f"device is {device!r}.", "Allowed: auto, cpu, cuda, cuda:0...",
                            "lexiseg doctor")
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if int(number or 0) >= count:
@@ -88,7 +88,7 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _load(card: ModelCard) -> tuple[torch.nn.Module, open_clip.HFTokenizer | open_clip.SimpleTokenizer]:
+def _load(card: ModelCard) -> tuple[open_clip.CLIP | open_clip.CustomTextCLIP, open_clip.HFTokenizer]:
     directory = card.directory
     path = weights_file(directory)
     try:

@@ -56,8 +56,9 @@ class ClipSegmenter:
         does not depend on the others.
         """
         grid = self.card.window // self.card.patch
-        plans = [plan_windows(*sample.image_HW3.shape[:2], grid, tile=self.settings.tile, overlap=self.settings.overlap)
-                 for sample in samples]
+        sizes = [sample.image_HW3.shape[:2] for sample in samples]
+        plans = [plan_windows(height, width, grid, tile=self.settings.tile, overlap=self.settings.overlap)
+                 for height, width in sizes]
         texts = self._texts([sample.vocabulary for sample in samples])
         drafts = [_Draft(plan, len(lists.class_ids)) for plan, (lists, _) in zip(plans, texts, strict=True)]
         for batch in _in_batches(self._windows(samples, plans), self._encoder.batch_size):
@@ -75,8 +76,8 @@ class ClipSegmenter:
         if self.card.known_words is None:
             return []
         known = {word for entry in self.card.known_words for word in _words(entry)}
-        return [word for word in dict.fromkeys(w for name in name_lists(vocabulary, self.settings).words for w in _words(name))
-                if word not in known]
+        names = name_lists(vocabulary, self.settings).words
+        return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
 
     def warnings(self, vocabulary: Vocabulary) -> list[str]:
         """Sentences for people: what this model cannot know of this vocabulary."""
@@ -134,8 +135,9 @@ def load(model_dir: Path, *, device: str = "auto", settings: ClipSettings | None
     settings = settings or ClipSettings()
     card = load_card(model_dir)
     if card.window % card.patch:
-        raise ModelError(Code.MODEL_UNSUPPORTED, f"{model_dir} has windows of {card.window} and patches of {card.patch} "
-                         "pixels.", "A window is a whole number of patches.", f"lexiseg models verify {model_dir}")
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{model_dir} has windows of {card.window} and patches of "
+                         f"{card.patch} pixels.", "A window is a whole number of patches.",
+                         f"lexiseg models verify {model_dir}")
     encoder = ClipEncoder(card, device=device, variant=settings.variant, batch_size=settings.batch_size)
     return ClipSegmenter(encoder, settings)
 

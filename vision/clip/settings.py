@@ -18,7 +18,7 @@ class ClipSettings:
     """How names and image are compared. Raises SettingError (`setting-invalid`) for a value that is not allowed."""
 
     variant: str = "auto"
-    """Dense features: `auto` (the model card's), `loda` (patch tokens of the ordinary forward), `maskclip`, `naclip`."""
+    """Dense features: `auto` (the model card's), `loda` (tokens of the ordinary forward), `maskclip`, `naclip`."""
     ensemble: str = "auto"
     """How the names of one class become one map: `auto` (the model card's), `softmax`, `code`, `max` or `map-mean`."""
     subclass_count: int | None = None

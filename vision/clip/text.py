@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ class TextEncoder:
         return torch.from_numpy(np.stack([self._known[name] for name in names]))
 
     def _compute(self, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        vectors = {}
+        vectors: dict[str, NDArray[np.float32]] = {}
         for start in range(0, len(names), NAMES_PER_CALL):
             part = names[start:start + NAMES_PER_CALL]
             prompts = [template.replace("{}", name) for name in part for template in self.templates]
@@ -79,10 +80,8 @@ def _write_cache(folder: Path, vectors: dict[str, NDArray[np.float32]]) -> None:
     listed = np.frombuffer(canonical_json(names), np.uint8)
     digest = np.frombuffer(_digest(table_ND, listed), np.uint8)
     data = save_safetensors({"vectors": table_ND, "names": listed, "digest": digest})
-    try:
+    with suppress(OutputError):  # a cache that cannot be written costs time, not the job
         write_atomic(folder / f"{sha256_bytes(listed.tobytes())}.safetensors", data)
-    except OutputError:
-        pass  # a cache that cannot be written costs time, not the job
 
 
 def _read_cache(folder: Path) -> dict[str, NDArray[np.float32]]:
