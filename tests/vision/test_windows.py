@@ -52,16 +52,18 @@ def test_stitching_a_constant_map_is_constant(overlap):
     assert canvas.mean().shape == (2, plan.cells_h, plan.cells_w)
 
 
-def test_stitching_puts_windows_where_they_were_cut():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_stitching_puts_windows_where_they_were_cut(axis):
     """A ramp that is cut into windows and stitched again is the ramp."""
-    ramp_HW = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 128))
+    size = (256, 128) if axis == 0 else (128, 256)
+    ramp_HW = np.broadcast_to(np.expand_dims(np.arange(256, dtype=np.uint8), 1 - axis), size)
     image = np.ascontiguousarray(np.repeat(ramp_HW[..., None], 3, axis=2))
-    plan = plan_windows(256, 128, 8)
+    plan = plan_windows(*size, 8)
     canvas = Canvas(plan, 1)
     for window, cut in enumerate(cut_windows(image, plan, 64, "bilinear")):
         assert cut.shape == (64, 64, 3) and cut.dtype == np.uint8
         canvas.add(window, cut[..., 0].reshape(8, 8, 8, 8).mean(axis=(1, 3), dtype=np.float32)[None])
-    expected = image[..., 0].reshape(16, 16, 8, 16).mean(axis=(1, 3))
+    expected = ramp_HW.reshape(plan.cells_h, 16, plan.cells_w, 16).mean(axis=(1, 3))
     assert np.abs(canvas.mean()[0] - expected).max() < 1
 
 
