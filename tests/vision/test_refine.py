@@ -1,0 +1,143 @@
+"""Score maps become labels, scores and regions."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from parsers.errors import Code, MissingPackageError, SettingError
+from vision import ScoreMap, refine
+
+PICTURE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+def score_map(scores_CHW, class_ids=None) -> ScoreMap:
+    scores = np.asarray(scores_CHW, np.float16)
+    ids = tuple(class_ids or range(1, len(scores) + 1))
+    return ScoreMap(scores_CHW=scores, class_ids=ids, names=tuple(f"class {i}" for i in ids),
+                    image_scores_C=np.ones(len(ids), np.float32))
+
+
+def random_map(classes=30, size=(6, 8), seed=0, spread=3.0):
+    return score_map(np.random.default_rng(seed).normal(0, spread, (classes, *size)))
+
+
+def enlarged_by_torch(scores, size):
+    import torch
+
+    probabilities = torch.from_numpy(scores.scores_CHW.astype(np.float32)).softmax(dim=0)
+    return torch.nn.functional.interpolate(probabilities[None], size=size, mode="bilinear")[0].numpy()
+
+
+@pytest.mark.parametrize("size", [(48, 64), (5, 7), (1, 1), (100, 3)], ids=str)
+@pytest.mark.parametrize("spread", [0.1, 5.0])
+def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread):
+    """Dropping the classes that cannot win changes nothing."""
+    scores = random_map(spread=spread)
+    result = refine(np.zeros((*size, 3), np.uint8), scores, confidence=True)
+    expected = enlarged_by_torch(scores, size)
+    clear = np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[-2] > 1e-5
+    assert result.labels_HW.shape == size and result.labels_HW.dtype == np.uint16
+    assert (result.labels_HW == expected.argmax(axis=0) + 1)[clear].all() and clear.mean() > 0.9
+    assert np.abs(result.confidence_HW - expected.max(axis=0)).max() < 1e-3
+
+
+def test_bands_do_not_show(monkeypatch):
+    whole = refine(PICTURE, random_map(), confidence=True)
+    monkeypatch.setattr(sys.modules["vision.refine"], "BAND_PIXELS", 200)
+    banded = refine(PICTURE, random_map(), confidence=True)
+    assert (whole.labels_HW == banded.labels_HW).all() and (whole.confidence_HW == banded.confidence_HW).all()
+
+
+def test_confidence_only_on_request():
+    assert refine(PICTURE, random_map()).confidence_HW is None
+
+
+def test_class_ids_not_positions_are_written():
+    scores = np.full((3, 4, 4), -5.0)
+    scores[0, :, :2], scores[2, :, 2:] = 5, 5
+    result = refine(np.zeros((4, 4, 3), np.uint8), score_map(scores, (0, 4, 65534)))
+    assert np.unique(result.labels_HW).tolist() == [0, 65534]
+    assert set(result.scores) == {0, 65534}
+    assert [region.class_id for region in result.regions] == [65534]  # the background has none
+
+
+def test_regions():
+    """Two parts of class 2 that touch at a corner are one; class 1 around them is cut in two."""
+    pattern = np.array([[2, 2, 1, 1],
+                        [2, 2, 1, 1],
+                        [1, 1, 2, 2],
+                        [1, 1, 2, 1]])
+    scores = np.stack([np.where(pattern == c, 4.0, -4.0) for c in (1, 2)])
+    result = refine(np.zeros((4, 4, 3), np.uint8), score_map(scores), confidence=True)
+    assert (result.labels_HW == pattern).all()
+    found = [(r.id, r.class_id, r.box, r.area) for r in result.regions]
+    assert found == [(1, 1, (0, 0, 4, 4), 8), (2, 1, (3, 3, 1, 1), 1), (3, 2, (0, 0, 4, 4), 7)]
+    probability = 1 / (1 + np.exp(-8))
+    assert all(region.score == pytest.approx(probability, abs=1e-5) for region in result.regions)
+    assert result.scores == {1: pytest.approx(probability, abs=1e-5), 2: pytest.approx(probability, abs=1e-5)}
+
+
+def test_one_class_takes_the_whole_image():
+    result = refine(PICTURE, score_map(np.zeros((1, 3, 4))), "pydensecrf")
+    assert (result.labels_HW == 1).all() and result.scores == {1: 1.0}
+    assert result.regions[0].box == (0, 0, 64, 48) and result.regions[0].area == 48 * 64
+
+
+def two_halves(height=64, width=64):
+    """A picture with an edge at column 28, and scores that see it at column 32."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[:, 28:] = 220
+    scores = np.zeros((2, 8, 8))
+    scores[0, :, :4], scores[1, :, 4:] = 2, 2
+    return picture, score_map(scores)
+
+
+def test_crf_moves_the_border_to_the_edge():
+    picture, scores = two_halves()
+    truth = np.where(np.arange(64) < 28, 1, 2)
+    plain = (refine(picture, scores).labels_HW != truth).mean()
+    refined = (refine(picture, scores, "pydensecrf").labels_HW != truth).mean()
+    assert plain > 0.03 and refined < 0.02
+
+
+def test_crf_on_a_constant_picture_keeps_a_clear_mask():
+    picture, scores = two_halves()
+    result = refine(np.full_like(picture, 90), scores, "pydensecrf")
+    assert (result.labels_HW[:, :30] == 1).all() and (result.labels_HW[:, 34:] == 2).all()
+
+
+def test_crf_does_not_write_into_its_arguments_and_repeats():
+    picture, scores = two_halves()
+    picture.setflags(write=False)
+    before = scores.scores_CHW.copy()
+    first, second = (refine(picture, scores, "pydensecrf", confidence=True) for _ in range(2))
+    assert (first.confidence_HW == second.confidence_HW).all() and first.regions == second.regions
+    assert (scores.scores_CHW == before).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (1, 400), (2, 2)], ids=str)
+@pytest.mark.parametrize("method", ["none", "pydensecrf"])
+def test_odd_sizes(size, method):
+    result = refine(np.zeros((*size, 3), np.uint8), random_map(), method, confidence=True)
+    assert result.labels_HW.shape == size and np.isfinite(result.confidence_HW).all()
+    assert sum(region.area for region in result.regions) == size[0] * size[1]
+
+
+def test_logits_of_any_height_give_finite_probabilities():
+    result = refine(PICTURE, score_map(np.array([[[-60000.0]], [[60000.0]]])), confidence=True)
+    assert (result.labels_HW == 2).all() and (result.confidence_HW == 1).all()
+
+
+def test_unknown_method():
+    with pytest.raises(SettingError) as caught:
+        refine(PICTURE, random_map(), "magic")
+    assert caught.value.code == Code.SETTING_INVALID and "pydensecrf" in str(caught.value)
+
+
+def test_missing_package_names_the_way_to_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    with pytest.raises(MissingPackageError) as caught:
+        refine(PICTURE, random_map(), "pydensecrf")
+    assert caught.value.code == Code.PACKAGE_MISSING
+    assert "lexiseg[crf]" in str(caught.value) and "g++" in str(caught.value)

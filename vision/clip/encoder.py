@@ -1,0 +1,113 @@
+"""A CLIP from a local open_clip directory: windows to patch features, prompts to text vectors.
+
+Shapes: B batch; S window side in pixels; P patches; D embedding; T tokens of a prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+
+from parsers.errors import Code, ModelError, SettingError
+from vision.clip.dense import check_tower, dense_features
+from vision.models import ModelCard, model_digest, weights_file
+
+PROMPT_BATCH = 64
+
+
+class ClipEncoder:
+    """The two towers of a CLIP, in evaluation mode, float32.
+
+    Batches have a fixed shape (short ones are filled up), so that a result does not depend on its neighbours.
+    """
+
+    def __init__(self, card: ModelCard, *, device: str = "auto", variant: str = "auto", batch_size: int = 16) -> None:
+        """Loads and verifies the model of a card. device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+        Raises ModelError (files missing, damaged, or not an open_clip vision transformer) and SettingError
+        (`device-missing`).
+        """
+        self.card = card
+        self.device = torch.device(choose_device(device))
+        self.variant = card.variant if variant == "auto" else variant
+        self.batch_size = batch_size
+        self.digest = model_digest(card)
+        self._model, self._tokenizer = _load(card)
+        check_tower(self._model.visual, self.variant, str(card.directory))
+        self._model.to(self.device).eval().requires_grad_(False)
+        self._mean_3, self._std_3 = (torch.tensor(v, device=self.device) * 255 for v in (card.mean, card.std))
+
+    @torch.inference_mode()
+    def encode_windows(self, windows_SS3: Sequence[NDArray[np.uint8]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """At most `batch_size` windows of `card.window` pixels a side, uint8 RGB, to patch features (B, P, D) of
+        length 1 and image vectors (B, D) of length 1; both on the device."""
+        side = self.card.window
+        batch_BSS3 = np.zeros((self.batch_size, side, side, 3), np.uint8)
+        for row, window_SS3 in enumerate(windows_SS3):
+            batch_BSS3[row] = window_SS3
+        images_BSS3 = torch.from_numpy(batch_BSS3).to(self.device).float()
+        images_B3SS = ((images_BSS3 - self._mean_3) / self._std_3).permute(0, 3, 1, 2).contiguous()
+        patches_BPD, pooled_BD = dense_features(self._model.visual, images_B3SS, self.variant, self.card.pooling)
+        patches_BPD = torch.nn.functional.normalize(patches_BPD, dim=-1)
+        return patches_BPD[:len(windows_SS3)], pooled_BD[:len(windows_SS3)]
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
+        """(number of prompts, D) float32 of length 1, on the CPU."""
+        if not prompts:
+            return torch.zeros(0, self._model.visual.output_dim)
+        ids_NT = self._tokenizer(list(prompts))
+        parts = []
+        for start in range(0, len(ids_NT), PROMPT_BATCH):
+            part_BT = ids_NT[start:start + PROMPT_BATCH]
+            filled_BT = torch.cat([part_BT, part_BT[-1:].expand(PROMPT_BATCH - len(part_BT), -1)])
+            vectors_BD = self._model.encode_text(filled_BT.to(self.device), normalize=True)
+            parts.append(vectors_BD[:len(part_BT)].float().cpu())
+        return torch.cat(parts)
+
+
+def choose_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is one, else `cpu`. Raises SettingError (`device-missing`,
+    `setting-invalid`)."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise SettingError(Code.SETTING_INVALID, f"device is {device!r}.", "Allowed: auto, cpu, cuda, cuda:0...",
+                           "lexiseg doctor")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if int(number or 0) >= count:
+        raise SettingError(Code.DEVICE_MISSING, f"Device {device!r} was asked for; this machine has {count} CUDA "
+                           "devices that torch can use." if kind == "cuda" else f"There is no device {device!r}.",
+                           "Use --device auto or --device cpu.", "lexiseg doctor")
+    return device
+
+
+def _load(card: ModelCard) -> tuple[open_clip.CLIP | open_clip.CustomTextCLIP, open_clip.HFTokenizer]:
+    directory = card.directory
+    path = weights_file(directory)
+    try:
+        # The weights follow in a call of their own, which reads no other file than the one that was verified. Without
+        # them the library warns of random weights, hence the silence.
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            model = open_clip.create_model(f"local-dir:{directory}", load_weights=False, pretrained_text=False)
+        finally:
+            logging.disable(previous)
+        open_clip.load_checkpoint(model, str(path))
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{directory}")
+    except Exception as error:  # the library lets anything through: safetensors, JSON, key and shape errors, OSError
+        raise ModelError(Code.MODEL_CORRUPT, f"open_clip cannot load {directory}: {type(error).__name__}: {error}",
+                         "An open_clip directory whose configuration, weights and tokenizer belong together.",
+                         f"lexiseg models verify {directory}") from error
+    size = model.visual.image_size
+    if tuple(np.broadcast_to(size, 2)) != (card.window, card.window):
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} has image_size {size}, its card says {card.window}.",
+                         "The same number in both.", f"lexiseg models verify {directory}")
+    return model, tokenizer

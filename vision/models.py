@@ -1,0 +1,260 @@
+"""Model directories: the card that describes one, where they live, and whether their files are whole.
+
+A model directory holds what the library that loads it needs (for `clip` an open_clip directory) and, for models that
+come with or for lexiseg, a `model.json` (`docs/schemas/model.json`). Weights are safetensors, never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+from parsers.errors import Code, ModelError
+from parsers.files import canonical_json, sha256_bytes, sha256_file
+
+CARD_FILE = "model.json"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+FORMAT_VERSION = 1
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class ModelCard(BaseModel):
+    """What `model.json` says of a model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    name: str = Field(min_length=1)
+    kind: Literal["clip"] = "clip"
+    window: int = Field(gt=0)
+    """Width and height in pixels of the square that the model looks at."""
+    patch: int = Field(gt=0)
+    """Width and height in pixels of one cell of the score map."""
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+    """Per channel (R, G, B), of values in [0, 1]."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    templates: tuple[str, ...] = ()
+    """Sentences in which `{}` stands for the name; empty: the 80 ImageNet templates that open_clip carries."""
+    variant: Literal["loda", "maskclip", "naclip"] = "naclip"
+    """The dense features that `variant = auto` stands for."""
+    ensemble: Literal["code", "softmax", "max", "map-mean"] = "softmax"
+    """The default of the option of the same name."""
+    pooling: Literal["model", "loda"] = "model"
+    """The image vector: the model's own image embedding, or LoDA pooling of its patch tokens."""
+    thresholds: dict[str, float] = Field(default_factory=dict)
+    """Numbers found on training images: `logit_scale` (cosine to logit, default 40), `temperature` (of the softmax
+    ensemble, default 0.02), `presence_threshold` and `presence_temperature` (cosines; without the first the test is
+    relative to the other classes), `presence_weight` (default 1)."""
+    known_words: tuple[str, ...] | None = None
+    """The closed list of words that it was trained on; null where there is no such list."""
+    known_names: tuple[str, ...] | None = None
+    licence: str | None = None
+    trained_by: str | None = None
+    """The command that made it."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """File name inside the directory to hexadecimal sha256."""
+    _directory: Path = PrivateAttr(default=Path())
+
+    @property
+    def directory(self) -> Path:
+        """Where the card was read."""
+        return self._directory
+
+    @field_validator("templates")
+    @classmethod
+    def _templates_have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if "{}" not in template:
+                raise ValueError(f"template {template!r} has no {{}} for the name")
+        return templates
+
+    @field_validator("files")
+    @classmethod
+    def _files_stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                raise ValueError(f"file name {name!r} leaves the directory")
+        return files
+
+    @field_validator("std")
+    @classmethod
+    def _std_is_positive(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(std) <= 0:
+            raise ValueError("std must be above 0")
+        return std
+
+
+def models_root() -> Path:
+    """The folder in which models are looked up by name: LEXISEG_MODELS, else `models/` of the project."""
+    return Path(os.environ.get("LEXISEG_MODELS") or Path(__file__).resolve().parent.parent / "models")
+
+
+def load_card(directory: Path | str) -> ModelCard:
+    """The card of a model directory: its `model.json`, or one derived from `open_clip_config.json`.
+
+    Raises ModelError (`model-missing`, `model-incomplete`, `model-unsupported`). Weights are not read.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ModelError(Code.MODEL_MISSING, f"{directory} is not a directory.",
+                         "A model is a directory on this machine.", "lexiseg models list")
+    path = directory / CARD_FILE
+    card = _read_card(path) if path.exists() else _derived_card(directory)
+    card._directory = directory
+    return card
+
+
+def verify_model(directory: Path | str) -> list[str]:
+    """Reads every file of a model and compares it with the sha256 on the card.
+
+    Returns the names of the checked files (a directory without `model.json` has no digests to compare with: its
+    files must only be there). Raises ModelError (`model-missing`, `model-incomplete`, `model-corrupt`,
+    `model-unsupported`).
+    """
+    return sorted(_checked_files(load_card(directory)))
+
+
+def model_digest(card: ModelCard) -> str:
+    """Hexadecimal sha256 over the card and the content of its files, which are verified on the way.
+
+    Raises as `verify_model`.
+    """
+    content = card.model_dump(mode="json", exclude={"files"})
+    return sha256_bytes(canonical_json({"card": content, "files": _checked_files(card)}))
+
+
+def list_models() -> list[ModelCard]:
+    """The cards of all models below `models_root()`, in order of their directories. Raises ModelError for a card
+    that cannot be read."""
+    root = models_root()
+    found = {path.parent for name in (CARD_FILE, CONFIG_FILE) for path in root.rglob(name)}
+    return [load_card(directory) for directory in sorted(found)]
+
+
+def resolve_model(name_or_dir: str | Path | None, kind: str = "clip") -> Path:
+    """The directory of a model given as a directory, as a name below `models_root()`, or not at all (the pocket
+    model of that kind). Raises ModelError (`model-missing`)."""
+    root = models_root()
+    wanted = str(name_or_dir) if name_or_dir is not None else f"pocket/{kind}"
+    candidates = [root / wanted] if name_or_dir is None else [Path(wanted).expanduser(), root / wanted]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    known = sorted(str(path.parent.relative_to(root)) for path in root.rglob(CARD_FILE))
+    raise ModelError(Code.MODEL_MISSING, f"There is no model {wanted!r}, neither as a directory nor below {root}.",
+                     f"Models here: {', '.join(known) or 'none'}.", "lexiseg models list")
+
+
+def weights_file(directory: Path) -> Path:
+    """The safetensors file of an open_clip directory. Raises ModelError: `model-unsupported` where only pickled
+    weights are found, `model-incomplete` where there are none."""
+    for name in WEIGHT_FILES:
+        if (directory / name).is_file():
+            return directory / name
+    allowed = f"Weights as safetensors, named {' or '.join(WEIGHT_FILES)}."
+    pickled = sorted(path.name for path in directory.iterdir() if path.suffix in PICKLE_SUFFIXES)
+    if pickled:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} has only pickled weights ({', '.join(pickled)}), "
+                         "which can run code when they are read.", allowed,
+                         "Convert them with safetensors.torch.save_file, then lexiseg models verify " + str(directory))
+    raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no weights.", allowed, _next_step(directory))
+
+
+def _read_card(path: Path) -> ModelCard:
+    content = _read_json(path)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{path} has format_version {version!r}.",
+                         f"This lexiseg reads format_version {FORMAT_VERSION}.", _next_step(path.parent))
+    try:
+        return ModelCard.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{path} is not a valid model card: {problems}.",
+                         "docs/schemas/model.json says what it may hold.", _next_step(path.parent)) from error
+
+
+def _derived_card(directory: Path) -> ModelCard:
+    """A card for an open_clip directory as its makers publish it."""
+    path = directory / CONFIG_FILE
+    if not path.exists():
+        raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has neither {CARD_FILE} nor {CONFIG_FILE}.",
+                         "An open_clip directory: its configuration, safetensors weights and tokenizer.",
+                         "lexiseg models list")
+    config = _read_json(path)
+    preprocess = config.get("preprocess_cfg") or {}
+    try:
+        vision = config["model_cfg"]["vision_cfg"]
+        if "patch_size" not in vision:
+            raise ModelError(Code.MODEL_UNSUPPORTED, f"{path} describes an image tower without patches.",
+                             "Vision transformers of open_clip (vision_cfg with patch_size).", _next_step(directory))
+        interpolation = preprocess.get("interpolation", "bicubic")
+        return ModelCard(
+            name=directory.resolve().name, window=_side(vision.get("image_size", 224)),
+            patch=_side(vision["patch_size"]),
+            mean=tuple(preprocess.get("mean", OPENAI_MEAN)), std=tuple(preprocess.get("std", OPENAI_STD)),
+            interpolation=interpolation if interpolation == "bilinear" else "bicubic")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{path} is not the configuration of an open_clip model: {error}.",
+                         "A file with model_cfg (vision_cfg, text_cfg) and preprocess_cfg.",
+                         _next_step(directory)) from error
+
+
+def _side(size: Any) -> int:
+    if isinstance(size, list):
+        if len(set(size)) != 1:
+            raise ValueError(f"image or patch of {size} is not square")
+        return int(size[0])
+    return int(size)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(Code.MODEL_INCOMPLETE, f"{path} cannot be read: {error.strerror}.", "A readable file.",
+                         _next_step(path.parent)) from error
+    except ValueError as error:
+        raise ModelError(Code.MODEL_CORRUPT, f"{path} is not JSON: {error}.", "A JSON object.",
+                         _next_step(path.parent)) from error
+    if not isinstance(content, dict):
+        raise ModelError(Code.MODEL_CORRUPT, f"{path} holds a {type(content).__name__}.", "A JSON object.",
+                         _next_step(path.parent))
+    return content
+
+
+def _checked_files(card: ModelCard) -> dict[str, str]:
+    """File name to sha256, compared with the card where the card has digests."""
+    directory = card.directory
+    weights = weights_file(directory) if not card.files.keys() & set(WEIGHT_FILES) else None
+    expected = dict(card.files)
+    if not expected and weights is not None:
+        names = sorted(path.name for path in directory.iterdir()
+                       if path.is_file() and path.suffix in (".json", ".txt", ".model") and path.name != CARD_FILE)
+        return {name: sha256_file(directory / name) for name in [*names, weights.name]}
+    if weights is not None:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory / CARD_FILE} lists no sha256 for {weights.name}.",
+                         "A card that lists its files lists the weights too.", _next_step(directory))
+    for name, digest in expected.items():
+        path = directory / name
+        if not path.is_file():
+            raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} lacks {name}.",
+                             f"All of: {', '.join(sorted(expected))}.", _next_step(directory))
+        found = sha256_file(path)
+        if found != digest:
+            raise ModelError(Code.MODEL_CORRUPT, f"{path} has sha256 {found}, the model card says {digest}.",
+                             "The file as it was published.", "Copy it again, then " + _next_step(directory))
+    return expected
+
+
+def _next_step(directory: Path) -> str:
+    return f"lexiseg models verify {directory}"
