@@ -32,31 +32,35 @@ class LexisegGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> Any:
-        from parsers.errors import Code, LexisegError, SettingError
-        from service.console import say, show_error
-
-        as_json = ctx.meta["lexiseg.json"]
         try:
             return super().invoke(ctx)
-        except LexisegError as error:
-            show_error(error, as_json)
-            raise typer.Exit(EXIT_USER_ERROR) from error
-        except KeyboardInterrupt:
-            say("Stopped. What was finished is kept; nothing is left half-written.", stderr=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except ClickException as error:
-            if not as_json:
-                raise
-            show_error(SettingError(Code.SETTING_INVALID, error.format_message(), "", "lexiseg COMMAND --help"), as_json)
-            raise typer.Exit(EXIT_USER_ERROR) from error
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
-        except Exception as error:
-            where = save_traceback()
-            message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            show_error(LexisegError(Code.INTERNAL, f"Unexpected: {message}", "",
-                                    f"The details are in {where}; then try: lexiseg doctor"), as_json)
-            raise typer.Exit(1) from error
+        except (Exception, KeyboardInterrupt) as error:
+            as_json = ctx.meta["lexiseg.json"]
+            if isinstance(error, ClickException) and not as_json:
+                raise
+            raise typer.Exit(report_failure(error, as_json)) from error
+
+
+def report_failure(error: BaseException, as_json: bool) -> int:
+    """Says what went wrong and returns the exit code. Imports what it needs, since `--help` needs none of it."""
+    from parsers.errors import Code, LexisegError
+    from service.console import say, show_error
+
+    if isinstance(error, KeyboardInterrupt):
+        say("Stopped. What was finished is kept; nothing is left half-written.", stderr=True)
+        return EXIT_INTERRUPTED
+    if isinstance(error, LexisegError):
+        show_error(error, as_json)
+        return EXIT_USER_ERROR
+    if isinstance(error, ClickException):
+        show_error(LexisegError(Code.SETTING_INVALID, error.format_message(), "", "lexiseg COMMAND --help"), as_json)
+        return EXIT_USER_ERROR
+    message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    next_step = f"The details are in {save_traceback(error)}; then try: lexiseg doctor"
+    show_error(LexisegError(Code.INTERNAL, f"Unexpected: {message}", "", next_step), as_json)
+    return 1
 
 
 def cache_dir() -> Path:
@@ -65,14 +69,14 @@ def cache_dir() -> Path:
     return Path(os.environ.get("LEXISEG_CACHE") or Path(base) / "lexiseg")
 
 
-def save_traceback() -> Path:
-    """Writes the present exception's traceback to a file and says where; the temporary folder serves if the cache
+def save_traceback(error: BaseException) -> Path:
+    """Writes the traceback of an exception to a file and says where; the temporary folder serves if the cache
     cannot be written."""
     for folder in (cache_dir(), Path(tempfile.gettempdir())):
         path = folder / "lexiseg-error.txt"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+            path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
         except OSError:
             continue
         return path

@@ -15,8 +15,8 @@ from service.offline import go_offline
 app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Pictures and names in, masks and a report out; on this machine only.")
-vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at vocabulary files.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at model directories.")
+vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, show and freeze vocabulary files.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(models_app, name="models")
 
@@ -108,7 +108,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for pictures, masks and reports.")]
     = Path("demo-out"),
 ) -> None:
-    """Segment pictogram scenes three times: by name, by super-class, by super-class with subclasses."""
+    """Segment pictogram scenes, three ways."""
     from service import demo as demo_module
 
     demo_module.run(out, model)
@@ -116,7 +116,9 @@ def demo(
 
 @app.command()
 def doctor(json: o.AsJson = False) -> None:
-    """Look whether everything that lexiseg needs is here. Exit code 1 if something is missing."""
+    """Say whether all that is needed is here.
+
+    Exit code 1 if something is missing."""
     from service.console import say_json
     from service.doctor import is_healthy, run_checks, show_checks
 
@@ -131,7 +133,7 @@ def doctor(json: o.AsJson = False) -> None:
 
 @vocabulary_app.command("check")
 def vocabulary_check(file: VocabularyPath) -> None:
-    """Say whether a vocabulary file can be used, and what in it looks unintended."""
+    """Say whether a file can be used."""
     from service.vocabulary import check
 
     check(file)
@@ -150,7 +152,7 @@ def vocabulary_freeze(
     file: VocabularyPath,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of into FILE.")] = None,
 ) -> None:
-    """Write the digest of a vocabulary into it, so that later changes are noticed."""
+    """Write a vocabulary's digest into its file."""
     from service.vocabulary import freeze
 
     freeze(file, out)
@@ -169,7 +171,9 @@ def models_verify(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names or directories; all listed "
                                                        "models if left out.")] = None,
 ) -> None:
-    """Compare the files of models with the sha256 on their cards. Exit code 1 if one is not whole."""
+    """Compare models with their sha256.
+
+    Exit code 1 if one is not whole."""
     from service.models import verify
 
     if not verify(models or []):

@@ -40,15 +40,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors include
 def settings_from(preset: str, **given: Any) -> tuple[dict[str, Any], str]:
     """Backend settings and the refinement method: the preset's, then every option that is not None.
 
-    Raises SettingError for an unknown preset.
+    Raises SettingError for an unknown preset, option value or refinement method.
     """
     from parsers.errors import Code, SettingError
+    from vision.clip.settings import ClipSettings
+    from vision.refine import METHODS
 
     if preset not in PRESETS:
         raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r}.", f"One of: {', '.join(PRESETS)}.",
                            "Leave it out for the default.")
     settings = PRESETS[preset] | {name: value for name, value in given.items() if value is not None}
-    return settings, settings.pop("refine", "none")
+    method = settings.pop("refine", "none")
+    if method not in METHODS:
+        raise SettingError(Code.SETTING_INVALID, f"--refine {method!r}.", f"One of: {', '.join(METHODS)}.",
+                           "Leave it out for none.")
+    ClipSettings(**settings)  # says now, before a model is loaded, which value is not allowed
+    return settings, method
 
 
 def read_vocabulary(classes: str | None, file: Path | None) -> Vocabulary:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,25 +121,26 @@ class NameTable:
     """The names of an evaluation: rows of the confusion matrix, ids of the vocabulary."""
 
     def __init__(self, dataset: EvalDataset, always: Sequence[str], knowledge: Vocabulary | None) -> None:
-        spelling: dict[str, str] = {BACKGROUND: BACKGROUND}  # what is the same name is written as where it comes first
-
-        def spelled(name: str) -> str:
-            return spelling.setdefault(name_key(name), normalise_name(name))
-
+        self._spelling = {BACKGROUND: BACKGROUND}
         self.row = {name: row for row, name in enumerate(
-            dict.fromkeys(spelled(name) for _, name in sorted(dataset.classes.items())))}
-        self.always = tuple(dict.fromkeys(spelled(name) for name in (*dataset.always, *always)))
+            dict.fromkeys(self.spelled(name) for _, name in sorted(dataset.classes.items())))}
+        self.always = tuple(dict.fromkeys(self.spelled(name) for name in (*dataset.always, *always)))
         self.names = [*self.row, *(name for name in self.always if name not in self.row)]
-        self.groups = {group: [self.row[spelled(member)] for member in members if spelled(member) in self.row]
+        self.groups = {group: [self.row[self.spelled(member)] for member in members if self.spelled(member) in self.row]
                        for group, members in groups_of(dataset).items()}
         self.row_of_id = np.full(65536, IGNORED, np.int32)
         for id, name in dataset.classes.items():
-            self.row_of_id[id] = self.row[spelled(name)]
+            self.row_of_id[id] = self.row[self.spelled(name)]
         if dataset.ignore_id is not None:
             self.row_of_id[dataset.ignore_id] = IGNORED
         sought = [name for name in self.names if name != BACKGROUND]
         self.vocabulary = evaluation_vocabulary(sought, BACKGROUND in self.names, knowledge)
         self._entry = dict(zip(sought, self.vocabulary.classes, strict=True))
+        self.ids = {BACKGROUND: 0} | {name: entry.id for name, entry in self._entry.items()}
+
+    def spelled(self, name: str) -> str:
+        """One spelling for what is the same name: that of its first place."""
+        return self._spelling.setdefault(name_key(name), normalise_name(name))
 
     def sub_vocabulary(self, names: Sequence[str]) -> Vocabulary | None:
         """The vocabulary of one picture; None if nothing but background is looked for."""
@@ -149,14 +150,39 @@ class NameTable:
         background = self.vocabulary.background if BACKGROUND in names else ()
         return Vocabulary(classes=classes, background=background) if classes else None
 
-    def columns(self, meaning: dict[str, str]) -> NDArray[np.int32]:
+    def column_of_id(self, ids: Mapping[str, int], meaning: Mapping[str, str]) -> NDArray[np.int32]:
         """(65536,) predicted id to column of the confusion matrix, where the id of name `a` stands for
         `meaning[a]`; an id of no name, or of a name that the dataset has not, is the last column."""
-        column_of_id = np.full(65536, len(self.row), np.int32)
+        columns = np.full(65536, len(self.row), np.int32)
         for name, meant in meaning.items():
-            id = 0 if name == BACKGROUND else self._entry[name].id
-            column_of_id[id] = self.row.get(meant, len(self.row))
-        return column_of_id
+            columns[ids[name]] = self.row.get(meant, len(self.row))
+        return columns
+
+    def truth(self, labels_HW: NDArray[np.uint16]) -> NDArray[np.int32]:
+        """Rows of the confusion matrix for the dataset's ids."""
+        return self.row_of_id[labels_HW]
+
+
+class Tally:
+    """Two confusion matrices of the same masks: as found, and with the candidate names of each picture exchanged."""
+
+    def __init__(self, table: NameTable) -> None:
+        self.table = table
+        self.found, self.control = Confusion(len(table.row)), Confusion(len(table.row))
+
+    def add(self, key: str, truth_HW: NDArray[np.int32], labels_HW: NDArray[np.uint16], ids: Mapping[str, int]) -> None:
+        """One picture; `ids` are the candidates' ids in `labels_HW`."""
+        same = {name: name for name in ids}
+        self.found.add(truth_HW, self.table.column_of_id(ids, same)[labels_HW])
+        self.control.add(truth_HW, self.table.column_of_id(ids, exchange_names(key, ids))[labels_HW])
+
+    def run(self, name: str, images: int, seconds: float) -> EvalRun:
+        groups = self.table.groups.items()
+        return EvalRun(name=name, images=images, seconds=seconds,
+                       scores=self.found.scores(), control=self.control.scores(),
+                       groups={group: self.found.scores(rows) for group, rows in groups},
+                       control_groups={group: self.control.scores(rows) for group, rows in groups},
+                       per_class=dict(zip(self.table.row, self.found.per_class(), strict=True)))
 
 
 def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, name: str = "names",
@@ -172,31 +198,38 @@ def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, 
     """
     started = time.perf_counter()
     table = NameTable(dataset, always, knowledge)
-    row_names = list(table.row)
-    found, control = Confusion(len(row_names)), Confusion(len(row_names))
+    tally, row_names = Tally(table), list(table.row)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     for start in range(0, total, batch_size):
-        keys = [dataset.key(i) for i in range(start, min(start + batch_size, total))]
-        samples, truths, chosen = [], [], []
-        for i, key in enumerate(keys, start):
+        indices = range(start, min(start + batch_size, total))
+        samples, answers = [], []
+        for i in indices:
             image_HW3, labels_HW = dataset.load(i)
-            truth_HW = table.row_of_id[labels_HW]
+            truth_HW = table.truth(labels_HW)
             present = [row_names[row] for row in np.flatnonzero(np.bincount(truth_HW[truth_HW != IGNORED]))]
-            names = choose_candidates(key, present, table.names, absent, table.always)
+            names = choose_candidates(dataset.key(i), present, table.names, absent, table.always)
             vocabulary = table.sub_vocabulary(names)
-            truths.append(truth_HW)
-            chosen.append(names)
-            samples.append(Sample(image_HW3=image_HW3, vocabulary=vocabulary) if vocabulary else None)
+            sample = Sample(image_HW3=image_HW3, vocabulary=vocabulary) if vocabulary else None
+            samples.append(sample)
+            answers.append((dataset.key(i), truth_HW, {name: table.ids[name] for name in names}))
         score_maps = iter(segmenter.score([sample for sample in samples if sample]))
-        for key, sample, truth_HW, names in zip(keys, samples, truths, chosen, strict=True):
+        for sample, (key, truth_HW, ids) in zip(samples, answers, strict=True):
             labels_HW = (refine_scores(sample.image_HW3, next(score_maps), refine).labels_HW if sample
                          else np.zeros(truth_HW.shape, np.uint16))
-            found.add(truth_HW, table.columns({name: name for name in names})[labels_HW])
-            control.add(truth_HW, table.columns(exchange_names(key, names))[labels_HW])
+            tally.add(key, truth_HW, labels_HW, ids)
         if on_progress:
-            on_progress(start + len(keys), total)
-    return EvalRun(name=name, images=total, scores=found.scores(), control=control.scores(),
-                   groups={group: found.scores(rows) for group, rows in table.groups.items()},
-                   control_groups={group: control.scores(rows) for group, rows in table.groups.items()},
-                   per_class=dict(zip(row_names, found.per_class(), strict=True)),
-                   seconds=time.perf_counter() - started)
+            on_progress(indices.stop, total)
+    return tally.run(name, total, time.perf_counter() - started)
+
+
+def score_masks(dataset: EvalDataset, read_mask: Callable[[int], NDArray[np.uint16]], names: Mapping[int, str], *,
+                name: str) -> EvalRun:
+    """Scores masks that are already made: `read_mask(i)` gives labels_HW of picture `i`, `names` say what its ids
+    mean. All names count as the candidates of every picture (0 only if the dataset has that name)."""
+    started = time.perf_counter()
+    table = NameTable(dataset, tuple(names.values()), None)
+    ids = {table.spelled(name): id for id, name in names.items() if id or table.spelled(name) in table.row}
+    tally = Tally(table)
+    for i in range(len(dataset)):
+        tally.add(dataset.key(i), table.truth(dataset.load(i)[1]), read_mask(i), ids)
+    return tally.run(name, len(dataset), time.perf_counter() - started)

@@ -155,7 +155,7 @@ def job_pairs(root: Path) -> list[tuple[str, Path, Path]]:
     job_path, masks_root = root / "job.json", root / "masks"
     try:
         job = json.loads(job_path.read_text(encoding="utf-8"))
-        inputs = [Path(item) for item in find_inputs(job)]
+        inputs = [fixed_part(Path(item).expanduser()) for item in job_inputs(job)]
     except (OSError, ValueError, TypeError) as error:
         raise dataset_error(f"{job_path} does not say where the pictures are: {error}.",
                             "Run the job again, or add the pictures as images/ and rename masks/ to labels/.",
@@ -173,9 +173,19 @@ def job_pairs(root: Path) -> list[tuple[str, Path, Path]]:
     return pairs
 
 
-def find_inputs(job: dict[str, Any]) -> list[str]:
+def job_inputs(job: Any) -> list[str]:
     """The inputs in a job.json. Raises ValueError if it has none."""
-    inputs = job.get("spec", job).get("inputs")
+    spec = job.get("spec") if isinstance(job, dict) else None
+    inputs = spec.get("inputs") if isinstance(spec, dict) else None
     if not isinstance(inputs, list) or not inputs:
         raise ValueError("it has no inputs")
     return inputs
+
+
+def fixed_part(path: Path) -> Path:
+    """A file or folder as it is; of a pattern ("photos/*/a?.jpg") the folder before its first wildcard."""
+    if path.exists():
+        return path
+    parts = path.parts
+    wild = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    return Path(*parts[:wild])
