@@ -178,3 +178,8 @@ def models_verify(
 
     if not verify(models or []):
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def main() -> None:
+    """The `lexiseg` command."""
+    app()

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict
 from parsers.errors import Code, DatasetError
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, progress, say, warn
-from vision import ClipSettings, Segmenter, load_segmenter, resolve_model
-from vision.datasets import EvalDataset, open_dataset
+from vision import ClipSettings, load_segmenter, resolve_model
+from vision.datasets import open_dataset
 from vision.datasets.base import superclasses_of
 from vision.datasets.superclasses import SuperclassView
-from vision.evaluate import EvalRun, evaluate, evaluation_vocabulary, parse_candidates, shuffle_subclasses
+from vision.evaluate import EvalRun, NameTable, evaluate, parse_candidates, shuffle_subclasses
 from vision.metrics import Scores
 
 SHOWN_CLASSES = 40
@@ -63,7 +63,7 @@ def run_eval(dataset_spec: str, candidates: str, *, always: str | None = None, b
         dataset = SuperclassView(dataset, superclasses)
     backend_settings = ClipSettings(**settings or {})
     segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=backend_settings)
-    warnings = model_warnings(segmenter, dataset, extra, knowledge)
+    warnings = tuple(segmenter.warnings(NameTable(dataset, extra, knowledge).vocabulary))
     warn(warnings)
     tasks: list[tuple[str, Vocabulary | None]] = [("names", None)]
     if knowledge:
@@ -77,13 +77,6 @@ def run_eval(dataset_spec: str, candidates: str, *, always: str | None = None, b
     return EvalReport(dataset=dataset.name, candidates=candidates, always=(*dataset.always, *extra),
                       model=EvalModel(backend=backend, name=segmenter.card.name, digest=segmenter.digest),
                       settings=settings or {}, refine=refine, warnings=warnings, runs=tuple(runs))
-
-
-def model_warnings(segmenter: Segmenter, dataset: EvalDataset, always: tuple[str, ...],
-                   knowledge: Vocabulary | None) -> tuple[str, ...]:
-    """What the model says of the names, the subclasses included."""
-    names = list(dict.fromkeys((*dataset.classes.values(), *dataset.always, *always)))
-    return tuple(segmenter.warnings(evaluation_vocabulary(names, False, knowledge)))
 
 
 def read_superclasses(path: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parsers.documents import read_document
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, say, warn
 
@@ -35,10 +36,19 @@ def show(file: Path) -> None:
 
 def freeze(file: Path, out: Path | None = None) -> None:
     """Writes the digest into the file (or a copy). A frozen file that was changed is frozen again."""
-    vocabulary = Vocabulary.load(file).frozen()
+    vocabulary = load_whatever_its_digest(file).frozen()
     target = out or file
     vocabulary.save(target)
     say(f"{target}: frozen, sha256 {vocabulary.digest}")
+
+
+def load_whatever_its_digest(file: Path) -> Vocabulary:
+    """The vocabulary in the file, which may have been frozen in an earlier state."""
+    document = read_document(file)
+    if not isinstance(document.value, dict) or "digest" not in document.value:
+        return Vocabulary.load(file)
+    del document.value["digest"]
+    return Vocabulary.model_validate(document.value, context=document)
 
 
 def summary(vocabulary: Vocabulary) -> str:
