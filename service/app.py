@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-ClickException = typer.BadParameter.__mro__[2]
+ClickException: Any = typer.BadParameter.__mro__[2]
 """What bad options raise. Typer carries click inside itself in newer versions and beside itself in older ones."""
 
 EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -27,11 +27,11 @@ EXIT_CHECK_FAILED, EXIT_USER_ERROR, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3
 class LexisegGroup(TyperGroup):
     """Turns exceptions into messages. `--json` anywhere among the arguments asks for errors as JSON, too."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["lexiseg.json"] = "--json" in args
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
@@ -55,7 +55,8 @@ def report_failure(error: BaseException, as_json: bool) -> int:
         show_error(error, as_json)
         return EXIT_USER_ERROR
     if isinstance(error, ClickException):
-        show_error(LexisegError(Code.SETTING_INVALID, error.format_message(), "", "lexiseg COMMAND --help"), as_json)
+        given = getattr(error, "format_message", error.__str__)()
+        show_error(LexisegError(Code.SETTING_INVALID, given, "", "lexiseg COMMAND --help"), as_json)
         return EXIT_USER_ERROR
     message = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     next_step = f"The details are in {save_traceback(error)}; then try: lexiseg doctor"

@@ -88,8 +88,8 @@ def eval_command(
 
     Every figure comes with its control: the same masks with the candidate names of each picture exchanged.
     """
-    from service.evaluate import run_eval, show_report
     from service.console import say_json
+    from service.evaluate import run_eval, show_report
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
                                            tile=tile, overlap=overlap, refine=refine)

@@ -63,7 +63,9 @@ def read_vocabulary(classes: str | None, file: Path | None) -> Vocabulary:
     from parsers.errors import Code, SettingError
     from parsers.vocabulary import Vocabulary
 
-    if (classes is None) == (file is None):
-        given = "Neither --classes nor --vocabulary was given." if classes is None else "--classes and --vocabulary."
-        raise SettingError(Code.SETTING_INVALID, given, "One of the two.", 'For example: --classes "dog, cat"')
-    return Vocabulary.from_names(classes) if classes is not None else Vocabulary.load(file)
+    if classes is not None and file is None:
+        return Vocabulary.from_names(classes)
+    if file is not None and classes is None:
+        return Vocabulary.load(file)
+    given = "Neither --classes nor --vocabulary was given." if file is None else "--classes and --vocabulary."
+    raise SettingError(Code.SETTING_INVALID, given, "One of the two.", 'For example: --classes "dog, cat"')

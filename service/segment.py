@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 
@@ -29,9 +29,9 @@ def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: 
     """Runs the job and says how it went; the number of pictures that failed. Raises LexisegError."""
     directory = resolve_model(model, backend)
     spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend, model=str(directory),
-                   settings=settings or {}, preset=preset, refine=refine, overlay=overlay, confidence=confidence,
-                   device=device)
-    segmenter = load_segmenter(backend, directory, device=device, settings=ClipSettings(**spec.settings))
+                   settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
+                   confidence=confidence, device=device)
+    segmenter = load_segmenter(backend, directory, device=device, settings=ClipSettings(**settings or {}))
     known = [*vocabulary.warnings(), *segmenter.warnings(vocabulary)]
     if segmenter.card.known_words is not None:
         pictures = (item.path for item in islice(find_inputs(inputs, out=out).items, LOOKED_AT))

@@ -61,7 +61,8 @@ def parse_candidates(text: str) -> int | None:
         return None
     match = re.fullmatch(r"present(?:\+(\d{1,5}))?", text)
     if not match:
-        raise SettingError(Code.SETTING_INVALID, f"--candidates {text!r}.", "all, present, or present+N with a whole number N.",
+        raise SettingError(Code.SETTING_INVALID, f"--candidates {text!r}.",
+                           "all, present, or present+N with a whole number N.",
                            "Try: --candidates present+20")
     return int(match[1] or 0)
 
@@ -107,7 +108,8 @@ def evaluation_vocabulary(names: Sequence[str], background: bool, knowledge: Voc
     known = {name_key(entry.name): entry for entry in knowledge.classes} if knowledge else {}
     if knowledge and not known.keys() & {name_key(name) for name in names}:
         raise VocabularyError(Code.VOCABULARY_INVALID, "The vocabulary has none of the names that are evaluated.",
-                              f"Entries for names such as {', '.join(names[:5])}.", "Look: lexiseg vocabulary show FILE")
+                              f"Entries for names such as {', '.join(names[:5])}.",
+                              "Look: lexiseg vocabulary show FILE")
     classes: list[VocabularyClass] = []
     for entry in Vocabulary.from_names(list(names)).classes:
         source = known.get(name_key(entry.name))

@@ -16,13 +16,23 @@ class EvalDataset(Protocol):
     `superclasses: dict[str, str]` (name to the name of a wider class); see `groups_of` and `superclasses_of`.
     """
 
-    name: str
-    classes: dict[int, str]
-    """Class id (0..65535) to name; ids of one name are one class."""
-    ignore_id: int | None
-    """Label of the pixels that do not count."""
-    always: tuple[str, ...]
-    """Names that are candidates for every picture."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Class id (0..65535) to name; ids of one name are one class."""
+        ...
+
+    @property
+    def ignore_id(self) -> int | None:
+        """Label of the pixels that do not count."""
+        ...
+
+    @property
+    def always(self) -> tuple[str, ...]:
+        """Names that are candidates for every picture."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -21,7 +21,8 @@ from PIL import Image
 
 from parsers.errors import Code, DatasetError
 
-LAYOUT = "A dataset folder holds images/, labels/ and classes.json; a job's folder holds masks/, classes.json and job.json."
+LAYOUT = ("A dataset folder holds images/, labels/ and classes.json; a job's folder holds masks/, classes.json and "
+          "job.json.")
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
@@ -64,7 +65,8 @@ class FolderDataset:
         image_HW3, labels_HW = read_image(image_path), read_labels(label_path)
         if image_HW3.shape[:2] != labels_HW.shape:
             (height, width), (mask_height, mask_width) = image_HW3.shape[:2], labels_HW.shape
-            raise dataset_error(f"{label_path} is {mask_width}x{mask_height}, its picture {image_path} {width}x{height}.",
+            raise dataset_error(f"{label_path} is {mask_width}x{mask_height}, "
+                                f"its picture {image_path} {width}x{height}.",
                                 "Make the mask from the picture as it is shown, camera orientation applied.",
                                 "Masks are as large as their pictures.")
         if not self._named[labels_HW].all():
@@ -93,7 +95,8 @@ def read_classes(path: Path) -> tuple[dict[int, str], int | None]:
         raise dataset_error(f"{path} holds a {type(data).__name__}.", f"Write it as {example}.", "An object.")
     ignore_id = data.get("ignore_id")
     if ignore_id is not None and not is_id(ignore_id):
-        raise dataset_error(f"{path}: ignore_id is {ignore_id!r}.", "Correct the file.", "An id from 0 to 65535, or null.")
+        raise dataset_error(f"{path}: ignore_id is {ignore_id!r}.", "Correct the file.",
+                            "An id from 0 to 65535, or null.")
     classes: dict[int, str] = {}
     for key, name in data.items():
         if not key.isdecimal():
@@ -123,7 +126,8 @@ def read_labels(path: Path) -> NDArray[np.uint16]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise dataset_error(f"{path} is not a readable mask: {error}.", "Write the mask again.", allowed) from error
     if labels_HW.size and (labels_HW.min() < 0 or labels_HW.max() > 65535):
-        raise dataset_error(f"{path} holds ids up to {labels_HW.max()}.", "Renumber the classes.", "Ids from 0 to 65535.")
+        raise dataset_error(f"{path} holds ids up to {labels_HW.max()}.", "Renumber the classes.",
+                            "Ids from 0 to 65535.")
     return labels_HW.astype(np.uint16)
 
 
