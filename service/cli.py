@@ -15,7 +15,8 @@ from service.offline import go_offline
 app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Pictures and names in, masks and a report out; on this machine only.")
-vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, show and freeze vocabulary files.")
+vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
+                              help="Check, show and freeze vocabulary files.")
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(models_app, name="models")
@@ -72,7 +73,8 @@ def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
                                            "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too).")],
     candidates: Annotated[str, typer.Option("--candidates", metavar="all|present|present+N",
-                                            help="Names looked for in each picture: all; its own; its own and N absent ones.")],
+                                            help="Names looked for in each picture: all; its own; "
+                                            "its own and N absent ones.")],
     always: Annotated[str | None, typer.Option("--always", help='Names looked for everywhere: "sky, road".')] = None,
     super_: Annotated[bool, typer.Option("--super", help="Score super-classes in place of names.")] = False,
     super_classes: Annotated[Path | None, typer.Option("--super-classes", metavar="FILE", help=

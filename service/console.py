@@ -28,7 +28,8 @@ def console(stderr: bool = False) -> Console:
 
 def printable(text: str) -> str:
     """`text` with escapes in place of characters that would steer a terminal or cannot be written."""
-    return "".join(char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text)
+    return "".join(char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+                   for char in text)
 
 
 def say(text: str, style: str = "", stderr: bool = False) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import platform
 import shutil
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -60,10 +59,7 @@ def show_checks(checks: list[Check]) -> None:
 
 
 def check_python() -> Check:
-    found = f"{platform.python_version()} on {platform.platform()}"
-    if sys.version_info < (3, 11):
-        return Check(name="python", state="missing", found=found, next_step="Install Python 3.11 or later.")
-    return Check(name="python", state="ok", found=found)
+    return Check(name="python", state="ok", found=f"{platform.python_version()} on {platform.platform()}")
 
 
 def check_package(distribution: str, module: str) -> Check:
@@ -92,7 +88,8 @@ def check_device() -> Check:
     try:
         import torch
     except Exception as error:  # as above
-        return Check(name="device", state="missing", found=f"torch does not import: {error}", next_step="pip install torch")
+        return Check(name="device", state="missing", found=f"torch does not import: {error}",
+                     next_step="pip install torch")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return Check(name="device", state="ok", found=f"cuda: {', '.join(names)}")
@@ -111,8 +108,8 @@ def check_models() -> list[Check]:
             raise LookupError
     except (LexisegError, LookupError) as error:
         found = str(error) or "the pocket model has no card"
-        return [Check(name="pocket model clip", state="missing", found=found, next_step="Bring back models/pocket/clip, "
-                      "or set LEXISEG_MODELS to the folder of your models.")]
+        return [Check(name="pocket model clip", state="missing", found=found, next_step="Bring back "
+                      "models/pocket/clip, or set LEXISEG_MODELS to the folder of your models.")]
     for directory in directories:
         name = f"model {model_name(directory)}"
         try:

@@ -67,7 +67,8 @@ def run_eval(dataset_spec: str, candidates: str, *, always: str | None = None, b
     warn(warnings)
     tasks: list[tuple[str, Vocabulary | None]] = [("names", None)]
     if knowledge:
-        tasks += [("names with subclasses", knowledge), ("names with exchanged subclasses", shuffle_subclasses(knowledge))]
+        tasks += [("names with subclasses", knowledge),
+                  ("names with exchanged subclasses", shuffle_subclasses(knowledge))]
     runs = []
     for name, task_knowledge in tasks:
         with progress(f"{dataset.name}, {name}") as update:
@@ -85,7 +86,8 @@ def read_superclasses(path: Path) -> dict[str, str]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DatasetError(Code.DATASET_INVALID, f"{path} cannot be read: {error.strerror}.", allowed, next_step) from error
+        raise DatasetError(Code.DATASET_INVALID, f"{path} cannot be read: {error.strerror}.", allowed,
+                           next_step) from error
     except ValueError as error:
         raise DatasetError(Code.DATASET_INVALID, f"{path} is not JSON: {error}.", allowed, next_step) from error
     if not isinstance(data, dict) or not all(isinstance(value, str) and value.strip() for value in data.values()):

@@ -52,10 +52,12 @@ def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str) -> 
 def show_summary(summary: JobSummary) -> None:
     """Counts, the first failures with their reasons, and where the results are."""
     segmented = summary.done + summary.empty
-    say(f"{segmented} of {summary.total} images segmented in {summary.seconds:.1f} s ({summary.images_per_s:.1f} images/s)"
+    say(f"{segmented} of {summary.total} images segmented in {summary.seconds:.1f} s "
+        f"({summary.images_per_s:.1f} images/s)"
         + (f"; nothing was found in {summary.empty}" if summary.empty else ""))
     if summary.failed:
-        say(f"{summary.failed} failed; all of them are in {summary.out / 'results.jsonl'}. The first:", "red", stderr=True)
+        say(f"{summary.failed} failed; all of them are in {summary.out / 'results.jsonl'}. The first:", "red",
+            stderr=True)
         for failure in summary.failures[:FAILURES_SHOWN]:
             say(f"  [{failure.code}] {failure.name}: {failure.message}", stderr=True)
     say(f"masks:  {summary.out / 'masks'}\nreport: {summary.report}")
@@ -72,8 +74,9 @@ def photo_warnings(card: ModelCard, pictures: Iterable[Path]) -> list[str]:
             photos.append(f"{path.name}, {header[0]} of {header[1]}x{header[2]}")
     if not photos:
         return []
-    return [f"The model {card.name} was made for pictogram scenes of {card.window} pixels, to see and test lexiseg with. "
-            f"{len(photos)} of the first {looked_at} pictures look like photographs ({photos[0]}): expect poor masks. "
+    return [f"The model {card.name} was made for pictogram scenes of {card.window} pixels, to see and test lexiseg "
+            f"with. {len(photos)} of the first {looked_at} pictures "
+            f"look like photographs ({photos[0]}): expect poor masks. "
             "Photographs need a full model: --model DIR."]
 
 

@@ -17,8 +17,8 @@ SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
-    "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit", *SEGMENTING,
-             "--json"],
+    "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
+             *SEGMENTING, "--json"],
     "demo": ["--model", "--out"],
     "doctor": ["--json"],
     "vocabulary": [],

@@ -68,7 +68,8 @@ def test_superclasses_with_subclasses_and_with_exchanged_ones(lexiseg, models, d
                      "--vocabulary", vocabulary, "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert [run["name"] for run in report["runs"]] == ["names", "names with subclasses", "names with exchanged subclasses"]
+    assert [run["name"] for run in report["runs"]] == ["names", "names with subclasses",
+                                                       "names with exchanged subclasses"]
     assert list(report["runs"][0]["per_class"]) == ["nature", "animal", "sky"]
     assert list(report["runs"][0]["groups"]) == ["super-classes", "other names"]
     assert len({json.dumps(run["per_class"]) for run in report["runs"]}) == 3, "subclasses change the masks"
@@ -79,7 +80,8 @@ def test_superclasses_with_subclasses_and_with_exchanged_ones(lexiseg, models, d
 def test_a_jobs_folder_scores_full_marks_against_itself(lexiseg, models, pictures, tmp_path):
     """The masks of a job are its own ground truth: the same model and names must find them again."""
     assert lexiseg("segment", pictures, "--classes", "dog, cat, sky", "--out", tmp_path / "out").exit_code == 0
-    result = lexiseg("eval", f"folder:{tmp_path / 'out'}", "--candidates", "present", "--always", "dog, cat, sky", "--json")
+    result = lexiseg("eval", f"folder:{tmp_path / 'out'}", "--candidates", "present", "--always", "dog, cat, sky",
+                     "--json")
     assert result.exit_code == 0, result.stdout
     report = json.loads(result.stdout)
     assert report["runs"][0]["scores"]["miou"] == 1

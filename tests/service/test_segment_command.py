@@ -31,8 +31,8 @@ def test_every_option_reaches_the_job(lexiseg, models, pictures, tmp_path):
                      "--preset", "names-only", "--device", "cpu")
     assert result.exit_code == 0, result.stderr
     spec = json.loads((tmp_path / "out" / "job.json").read_text())["spec"]
-    assert spec["settings"] == {"variant": "naclip", "ensemble": "max", "subclass_count": 1, "tile": 32, "overlap": 0.25,
-                                "presence": "off"}
+    assert spec["settings"] == {"variant": "naclip", "ensemble": "max", "subclass_count": 1, "tile": 32,
+                                "overlap": 0.25, "presence": "off"}
     assert (spec["refine"], spec["preset"], spec["device"]) == ("pydensecrf", "names-only", "cpu")
     classes = json.loads((tmp_path / "out" / "classes.json").read_text())
     assert (classes["4"], classes["9"]) == ("dog", "tree")

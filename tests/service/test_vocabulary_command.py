@@ -33,8 +33,8 @@ def test_check_warns_of_what_looks_unintended(lexiseg, file):
     assert result.stderr.startswith("warning: ")
 
 
-@pytest.mark.parametrize("text", ["classes: []", "[]", "", "classes:\n- {id: 1, name: dog, colour: red}", "{", "classes:\n"
-                                  "- {id: 1, name: dog}\n- {id: 1, name: cat}"])
+@pytest.mark.parametrize("text", ["classes: []", "[]", "", "classes:\n- {id: 1, name: dog, colour: red}", "{",
+                                  "classes:\n- {id: 1, name: dog}\n- {id: 1, name: cat}"])
 @pytest.mark.parametrize("command", ["check", "show", "freeze"])
 def test_what_cannot_be_used_is_refused(lexiseg, file, command, text):
     file.write_text(text)

@@ -25,8 +25,8 @@ class Blocks:
     """Pictures of four blocks; the red value of a pixel is its class id, so a segmenter can read the truth."""
 
     name, ignore_id, always = "blocks", 99, ("sky",)
-    classes = dict(enumerate(NAMES))
-    groups = {"animals": frozenset({"Dog", "cat"}), "none": frozenset()}
+    classes = dict(enumerate(NAMES))  # noqa: RUF012
+    groups = {"animals": frozenset({"Dog", "cat"}), "none": frozenset()}  # noqa: RUF012
 
     def __init__(self, count=5, order=None):
         self.order = list(range(count)) if order is None else order
@@ -97,7 +97,6 @@ def test_a_segmenter_that_always_says_dog_gets_dogs_only():
 def test_the_control_finds_what_exchanged_names_would_have_found():
     """A segmenter that answers with the name the exchange puts there is wrong, and right in the control."""
     dataset = Blocks(1)
-    image_HW3, labels_HW = dataset.load(0)
     exchange = exchange_names(dataset.key(0), NAMES)
     wrong = {meant: name for name, meant in exchange.items()}
     run = evaluate(dataset, Oracle(dataset, wrong=wrong), absent=None)
@@ -126,7 +125,8 @@ def test_absent_names_depend_on_the_picture_alone():
 def test_absent_names_are_the_smallest_digests():
     names = [f"name {i}" for i in range(30)]
     chosen = choose_candidates("a/b.jpg", ["name 3"], names, 4, ["name 9"])
-    others = sorted(set(names) - {"name 3", "name 9"}, key=lambda name: hashlib.sha256(f"a/b.jpg\0{name}".encode()).digest())
+    others = sorted(set(names) - {"name 3", "name 9"},
+                    key=lambda name: hashlib.sha256(f"a/b.jpg\0{name}".encode()).digest())
     assert set(chosen) == {"name 3", "name 9", *others[:4]}
 
 
@@ -177,9 +177,9 @@ def test_score_maps_may_be_coarser_than_pictures():
 
 
 class WithBackground(Blocks):
-    classes = {0: "Background", 1: "cat", 2: "car", 3: "tree", 4: "sky", 5: "CAT "}
+    classes = {0: "Background", 1: "cat", 2: "car", 3: "tree", 4: "sky", 5: "CAT "}  # noqa: RUF012
     always = ()
-    groups = {}
+    groups = {}  # noqa: RUF012
 
 
 def test_background_is_found_as_id_0_and_ids_of_one_name_are_one_class():

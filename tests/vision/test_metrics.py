@@ -105,5 +105,5 @@ def test_nothing_counted_gives_no_figures():
     pytest.param([[0]], [[-1]], id="predicted class below"),
 ])
 def test_what_does_not_fit_is_refused(truth, predicted):
-    with pytest.raises(ValueError, match="ground truth is|outside"):
+    with pytest.raises(ValueError, match=r"ground truth is|outside"):
         Confusion(2).add(np.array(truth), np.array(predicted))

@@ -12,7 +12,8 @@ from vision.datasets.base import EvalDataset
 
 __all__ = ["SPECS", "EvalDataset", "open_dataset"]
 
-SPECS = ("pictograms", "pictograms:count=2000,seed=1,split=seen", "camvid:PATH", "camvid:PATH,split=train", "folder:PATH")
+SPECS = ("pictograms", "pictograms:count=2000,seed=1,split=seen", "camvid:PATH",
+         "camvid:PATH,split=train", "folder:PATH")
 """Texts that `open_dataset` understands, as examples."""
 
 
@@ -49,6 +50,7 @@ def keyword_options(spec: str, text: str, factory: Any) -> dict[str, Any]:
         name, equals, value = item.partition("=")
         if not equals or name not in allowed or name in found:
             raise DatasetError(Code.DATASET_INVALID, f"{spec!r}: {item!r} is not an option.",
-                               f"Options, each once: {', '.join(f'{name}=...' for name in allowed)}.", f"Try: {SPECS[1]}")
+                               f"Options, each once: {', '.join(f'{name}=...' for name in allowed)}.",
+                               f"Try: {SPECS[1]}")
         found[name] = int(value) if re.fullmatch(r"-?\d+", value) else value
     return found

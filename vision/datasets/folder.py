@@ -47,7 +47,8 @@ class FolderDataset:
         self.classes, self.ignore_id = read_classes(classes_file or root / "classes.json")
         self._pairs = job_pairs(root) if (root / "masks").is_dir() else labelled_pairs(root)
         if not self._pairs:
-            raise dataset_error(f"{root} has no masks (*.png).", "Put a mask beside every picture to be scored.", LAYOUT)
+            raise dataset_error(f"{root} has no masks (*.png).", "Put a mask beside every picture to be scored.",
+                                LAYOUT)
         named = np.zeros(65536, bool)
         named[[*self.classes, *([] if self.ignore_id is None else [self.ignore_id])]] = True
         self._named = named
