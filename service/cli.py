@@ -1,0 +1,187 @@
+"""`lexiseg`: the commands and their options. What they do is in the modules beside this one, imported when needed, so
+that `lexiseg --help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service import options as o
+from service.app import EXIT_CHECK_FAILED, EXIT_SOME_FAILED, LexisegGroup
+from service.offline import go_offline
+
+app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
+                  pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="Pictures and names in, masks and a report out; on this machine only.")
+vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
+                              help="Check, show and freeze vocabulary files.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
+app.add_typer(vocabulary_app, name="vocabulary")
+app.add_typer(models_app, name="models")
+
+VocabularyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A vocabulary file (.yaml or .json).")]
+
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("lexiseg")
+        except PackageNotFoundError:
+            number = "(not installed: run from a checkout)"
+        typer.echo(f"lexiseg {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(version: Annotated[bool, typer.Option("--version", help="Say the version and stop.", is_eager=True,
+                                               callback=print_version)] = False) -> None:
+    go_offline()
+
+
+@app.command()
+def segment(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")],
+    classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
+    variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    device: o.Device = "auto",
+) -> None:
+    """Segment pictures with the names you give.
+
+    Exit code 3: the job is done but some pictures failed; OUT/results.jsonl says which and why.
+    """
+    from service.segment import run_segment
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
+                                           tile=tile, overlap=overlap, refine=refine)
+    failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+                         settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
+                         device=device)
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command("eval")
+def eval_command(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
+                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too).")],
+    candidates: Annotated[str, typer.Option("--candidates", metavar="all|present|present+N",
+                                            help="Names looked for in each picture: all; its own; "
+                                            "its own and N absent ones.")],
+    always: Annotated[str | None, typer.Option("--always", help='Names looked for everywhere: "sky, road".')] = None,
+    super_: Annotated[bool, typer.Option("--super", help="Score super-classes in place of names.")] = False,
+    super_classes: Annotated[Path | None, typer.Option("--super-classes", metavar="FILE", help=
+                             'JSON {"name": "super-class"}; in place of the dataset\'s own. Implies --super.')] = None,
+    vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Subclasses and synonyms for the names; "
+                          "scores plain names, these, and these exchanged between classes.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
+    ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
+    overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
+) -> None:
+    """Score a model on pictures with ground truth.
+
+    Every figure comes with its control: the same masks with the candidate names of each picture exchanged.
+    """
+    from service.console import say_json
+    from service.evaluate import run_eval, show_report
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
+                                           tile=tile, overlap=overlap, refine=refine)
+    report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
+                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, model=model,
+                      backend=backend, settings=settings, refine=refinement, device=device)
+    if json:
+        say_json(report.model_dump(mode="json"))
+    else:
+        show_report(report)
+
+
+@app.command()
+def demo(
+    model: o.Model = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for pictures, masks and reports.")]
+    = Path("demo-out"),
+) -> None:
+    """Segment pictogram scenes, three ways."""
+    from service import demo as demo_module
+
+    demo_module.run(out, model)
+
+
+@app.command()
+def doctor(json: o.AsJson = False) -> None:
+    """Say whether all that is needed is here.
+
+    Exit code 1 if something is missing."""
+    from service.console import say_json
+    from service.doctor import is_healthy, run_checks, show_checks
+
+    checks = run_checks()
+    if json:
+        say_json({"format_version": 1, "healthy": is_healthy(checks), "checks": [check.as_dict() for check in checks]})
+    else:
+        show_checks(checks)
+    if not is_healthy(checks):
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@vocabulary_app.command("check")
+def vocabulary_check(file: VocabularyPath) -> None:
+    """Say whether a file can be used."""
+    from service.vocabulary import check
+
+    check(file)
+
+
+@vocabulary_app.command("show")
+def vocabulary_show(file: VocabularyPath) -> None:
+    """Show the classes of a vocabulary file."""
+    from service.vocabulary import show
+
+    show(file)
+
+
+@vocabulary_app.command("freeze")
+def vocabulary_freeze(
+    file: VocabularyPath,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write here instead of into FILE.")] = None,
+) -> None:
+    """Write a vocabulary's digest into its file."""
+    from service.vocabulary import freeze
+
+    freeze(file, out)
+
+
+@models_app.command("list")
+def models_list(json: o.AsJson = False) -> None:
+    """Show the models that can be given by name."""
+    from service.models import list_all
+
+    list_all(json)
+
+
+@models_app.command("verify")
+def models_verify(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names or directories; all listed "
+                                                       "models if left out.")] = None,
+) -> None:
+    """Compare models with their sha256.
+
+    Exit code 1 if one is not whole."""
+    from service.models import verify
+
+    if not verify(models or []):
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def main() -> None:
+    """The `lexiseg` command."""
+    app()

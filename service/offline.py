@@ -1,0 +1,25 @@
+"""Switches that keep libraries from calling home; set before any of them is imported."""
+
+from __future__ import annotations
+
+import os
+
+SWITCHES = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "LANGSMITH_TRACING": "false",
+}
+
+
+def go_offline() -> None:
+    """Sets the switches for this process and the ones that it starts."""
+    os.environ.update(SWITCHES)
+
+
+def switches_off() -> list[str]:
+    """The switches that are not set as they should be."""
+    return [name for name, value in SWITCHES.items() if os.environ.get(name) != value]

@@ -1,0 +1,91 @@
+"""`lexiseg segment`: from the options to a job, and its outcome to the terminal."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from PIL import Image
+
+from parsers.vocabulary import Vocabulary
+from service.console import progress, say, warn
+from vision import ClipSettings, Segmenter, load_segmenter
+from vision.models import ModelCard, resolve_model
+from workers import JobSpec, JobSummary, find_inputs, run_job
+
+LOOKED_AT = 20
+"""Pictures whose headers are read to tell photographs from pictogram scenes."""
+FAILURES_SHOWN = 5
+LARGE_WINDOWS = 4
+"""A picture whose shorter side is more windows than this is not what a pocket model was made for."""
+
+
+def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None = None,
+                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "default",
+                refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto") -> int:
+    """Runs the job and says how it went; the number of pictures that failed. Raises LexisegError."""
+    directory = resolve_model(model, backend)
+    spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend, model=str(directory),
+                   settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
+                   confidence=confidence, device=device)
+    segmenter = load_segmenter(backend, directory, device=device, settings=ClipSettings(**settings or {}))
+    known = [*vocabulary.warnings(), *segmenter.warnings(vocabulary)]
+    if segmenter.card.known_words is not None:
+        pictures = (item.path for item in islice(find_inputs(inputs, out=out).items, LOOKED_AT))
+        known += photo_warnings(segmenter.card, pictures)
+    warn(known)
+    summary = run_with_progress(spec, segmenter, f"segmenting into {out}")
+    warn(message for message in summary.warnings if message not in known)
+    show_summary(summary)
+    return summary.failed
+
+
+def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str) -> JobSummary:
+    """The job with a bar on a terminal."""
+    with progress(description) as update:
+        return run_job(spec, segmenter=segmenter, on_progress=lambda now: update(now.done + now.failed, now.total))
+
+
+def show_summary(summary: JobSummary) -> None:
+    """Counts, the first failures with their reasons, and where the results are."""
+    segmented = summary.done + summary.empty
+    say(f"{segmented} of {summary.total} images segmented in {summary.seconds:.1f} s "
+        f"({summary.images_per_s:.1f} images/s)"
+        + (f"; nothing was found in {summary.empty}" if summary.empty else ""))
+    if summary.failed:
+        say(f"{summary.failed} failed; all of them are in {summary.out / 'results.jsonl'}. The first:", "red",
+            stderr=True)
+        for failure in summary.failures[:FAILURES_SHOWN]:
+            say(f"  [{failure.code}] {failure.name}: {failure.message}", stderr=True)
+    say(f"masks:  {summary.out / 'masks'}\nreport: {summary.report}")
+
+
+def photo_warnings(card: ModelCard, pictures: Iterable[Path]) -> list[str]:
+    """One sentence if what is shown to a model of pictogram scenes looks like photographs: JPEG files, or pictures many
+    times the size of its window."""
+    looked_at, photos = 0, []
+    for path in pictures:
+        looked_at += 1
+        header = read_header(path)
+        if header and (header[0] in ("JPEG", "MPO") or min(header[1:]) > LARGE_WINDOWS * card.window):
+            photos.append(f"{path.name}, {header[0]} of {header[1]}x{header[2]}")
+    if not photos:
+        return []
+    return [f"The model {card.name} was made for pictogram scenes of {card.window} pixels, to see and test lexiseg "
+            f"with. {len(photos)} of the first {looked_at} pictures "
+            f"look like photographs ({photos[0]}): expect poor masks. "
+            "Photographs need a full model: --model DIR."]
+
+
+def read_header(path: Path) -> tuple[str, int, int] | None:
+    """Format, width and height; None for a file that is no picture (the job will say so itself)."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.format or "", *image.size
+    except Exception:  # a damaged header may raise anything
+        return None

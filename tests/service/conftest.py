@@ -1,0 +1,87 @@
+"""A small CLIP with random weights and a closed list of words, as pocket models have."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WORDS = ("a", "photo", "of", "dog", "cat", "grass", "sky", "tree")
+
+
+def save_clip(directory: Path) -> Path:
+    """An open_clip directory with a model card: 32-pixel windows, 8-pixel patches, a word-level tokenizer."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    from parsers.files import sha256_file
+
+    directory.mkdir(parents=True)
+    vocabulary = {word: i for i, word in enumerate(("[PAD]", "[UNK]", "[BOS]", "[EOS]", *WORDS))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]",
+                            eos_token="[EOS]").save_pretrained(directory)
+    config = {
+        "embed_dim": 16, "custom_text": True,
+        "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
+        "text_cfg": {"context_length": 10, "vocab_size": len(vocabulary), "width": 32, "heads": 2, "layers": 1,
+                     "hf_tokenizer_name": "local", "pool_type": "eos", "eos_id": 3},
+    }
+    (directory / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {"size": 32}}))
+    torch.manual_seed(0)
+    model = open_clip.create_model(f"local-dir:{directory}", load_weights=False)
+    save_file(model.state_dict(), directory / "open_clip_model.safetensors")
+    files = {path.name: sha256_file(path) for path in sorted(directory.iterdir())}
+    (directory / "model.json").write_text(json.dumps({
+        "format_version": 1, "name": "tiny", "window": 32, "patch": 8, "variant": "loda", "licence": "MIT",
+        "templates": ["a photo of a {}"], "known_words": list(WORDS), "files": files}))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def saved_models(tmp_path_factory) -> Path:
+    """A folder of models with one as the pocket CLIP; never changed by a test."""
+    root = tmp_path_factory.mktemp("models")
+    save_clip(root / "pocket" / "clip")
+    return root
+
+
+@pytest.fixture
+def models(saved_models, monkeypatch) -> Path:
+    """The same folder as the one in which models are looked up."""
+    monkeypatch.setenv("LEXISEG_MODELS", str(saved_models))
+    return saved_models
+
+
+@pytest.fixture
+def lexiseg(monkeypatch, tmp_path):
+    """`lexiseg("segment", ...)` -> the result of the command, in an environment that is put back afterwards."""
+    from typer.testing import CliRunner
+
+    from service.cli import app
+    from service.offline import SWITCHES
+
+    for name in SWITCHES:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    """Three small PNG pictures in a folder."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name in ("one", "two", "three"):
+        Image.fromarray(random.integers(0, 256, (32, 40, 3), np.uint8)).save(folder / f"{name}.png")
+    return folder

@@ -1,0 +1,64 @@
+"""`lexiseg demo` with a model that knows nothing: the way is what counts here."""
+
+import json
+
+import pytest
+
+from service import demo
+from vision.datasets import open_dataset
+from vision.datasets.base import superclasses_of
+
+
+@pytest.fixture
+def own_models(saved_models, tmp_path, monkeypatch):
+    """Models and a list of subclasses: two of the dataset's own names for each super-class."""
+    root = tmp_path / "models"
+    (root / "pocket").mkdir(parents=True)
+    (root / "pocket" / "clip").symlink_to(saved_models / "pocket" / "clip")
+    members = {}
+    for name, superclass in superclasses_of(open_dataset("pictograms:count=1")).items():
+        members.setdefault(superclass, []).append(name)
+    listed = [{"id": i, "name": superclass, "subclasses": [f"{name} kind" for name in names[:2]]}
+              for i, (superclass, names) in enumerate(members.items(), start=1)]
+    (root / "pocket" / "vocabularies").mkdir()
+    (root / demo.SUBCLASSES).write_text(json.dumps({"classes": listed}))
+    monkeypatch.setenv("LEXISEG_MODELS", str(root))
+    return root
+
+
+def test_three_ways_over_the_same_scenes(lexiseg, own_models, tmp_path):
+    out = tmp_path / "demo"
+    result = lexiseg("demo", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    for name in ("names", "superclasses", "superclasses-with-subclasses"):
+        assert len(list((out / name / "masks").iterdir())) == demo.SCENES >= 12
+        assert len(list((out / name / "overlays").iterdir())) == demo.SCENES
+        assert str(out / name / "report.html") in result.stdout
+        assert (out / name / "report.html").exists()
+    assert result.stdout.count("control") == 2
+    plain, listed = [json.loads((out / name / "results.jsonl").read_text().splitlines()[0])["mask_sha256"]
+                     for name in ("superclasses", "superclasses-with-subclasses")]
+    assert plain != listed, "subclasses change the masks"
+
+
+def test_the_scenes_are_a_dataset(lexiseg, own_models, tmp_path):
+    out = tmp_path / "demo"
+    lexiseg("demo", "--out", out)
+    dataset = open_dataset(f"folder:{out / 'scenes'}")
+    assert len(dataset) == demo.SCENES
+    assert dataset.load(0)[0].shape[2] == 3
+    assert len(json.loads((out / "scenes" / "captions.json").read_text())) == demo.SCENES
+
+
+def test_the_masks_of_the_demo_score_as_the_evaluation_scores_them(own_models, tmp_path):
+    """The ground truth given back as a job's masks is all right."""
+    dataset = open_dataset(f"pictograms:count=2,seed={demo.HELD_OUT_SEED}")
+    demo.save_scenes(dataset, tmp_path / "scenes")
+    (tmp_path / "job" / "masks").mkdir(parents=True)
+    for i in range(2):
+        made = tmp_path / "job" / "masks" / f"{demo.file_key(i)}.png.png"
+        made.write_bytes((tmp_path / "scenes" / "labels" / f"{demo.file_key(i)}.png").read_bytes())
+    (tmp_path / "job" / "classes.json").write_bytes((tmp_path / "scenes" / "classes.json").read_bytes())
+    run = demo.score_job("truth", dataset, tmp_path / "job")
+    assert run.scores.miou == 1
+    assert run.control.miou < 0.5

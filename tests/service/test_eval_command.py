@@ -1,0 +1,111 @@
+"""`lexiseg eval` with a small model on small folders."""
+
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.evaluate import EvalReport
+
+CLASSES = {"0": "grass", "1": "dog", "2": "cat", "3": "sky", "ignore_id": 255}
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Four pictures of 32 x 32 with masks in quarters."""
+    root = tmp_path / "dataset"
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    (root / "classes.json").write_text(json.dumps(CLASSES))
+    for i in range(4):
+        random = np.random.default_rng(i)
+        labels_HW = np.kron(random.integers(0, 4, (2, 2)), np.ones((16, 16))).astype(np.uint8)
+        Image.fromarray(np.repeat(labels_HW[..., None] * 60, 3, 2)).save(root / "images" / f"{i}.png")
+        Image.fromarray(labels_HW).save(root / "labels" / f"{i}.png")
+    return root
+
+
+def test_a_table_with_its_control(lexiseg, models, dataset):
+    result = lexiseg("eval", f"folder:{dataset}", "--candidates", "present+1")
+    assert result.exit_code == 0, result.stderr
+    assert "4 images, candidates present+1, model tiny" in result.stdout
+    assert "control" in result.stdout
+    assert all(name in result.stdout for name in ("grass", "dog", "cat", "sky"))
+    assert "\x1b" not in result.stdout
+
+
+def test_the_report_as_json(lexiseg, models, dataset):
+    result = lexiseg("eval", f"folder:{dataset}", "--candidates", "all", "--limit", "3", "--always", "tree",
+                     "--variant", "naclip", "--json")
+    report = json.loads(result.stdout)
+    jsonschema.validate(report, EvalReport.model_json_schema(mode="serialization"))
+    assert (report["format_version"], report["candidates"], report["always"]) == (1, "all", ["tree"])
+    assert report["model"]["name"] == "tiny"
+    assert report["settings"] == {"variant": "naclip"}
+    [run] = report["runs"]
+    assert run["images"] == 3
+    assert list(run["per_class"]) == ["grass", "dog", "cat", "sky"]
+    assert 0 <= run["scores"]["miou"] <= 1
+    assert run["control"]["miou"] is not None
+
+
+def test_the_same_command_gives_the_same_figures(lexiseg, models, dataset):
+    reports = [json.loads(lexiseg("eval", f"folder:{dataset}", "--candidates", "present+1", "--json").stdout)
+               for _ in range(2)]
+    for report in reports:
+        report["runs"][0].pop("seconds")
+    assert reports[0] == reports[1]
+
+
+def test_superclasses_with_subclasses_and_with_exchanged_ones(lexiseg, models, dataset, tmp_path):
+    mapping, vocabulary = tmp_path / "super.json", tmp_path / "super.yaml"
+    mapping.write_text('{"dog": "animal", "cat": "animal", "grass": "nature"}')
+    vocabulary.write_text("classes:\n- {id: 1, name: animal, subclasses: [dog, cat]}\n"
+                          "- {id: 2, name: nature, subclasses: [grass]}\n")
+    result = lexiseg("eval", f"folder:{dataset}", "--candidates", "all", "--super-classes", mapping,
+                     "--vocabulary", vocabulary, "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [run["name"] for run in report["runs"]] == ["names", "names with subclasses",
+                                                       "names with exchanged subclasses"]
+    assert list(report["runs"][0]["per_class"]) == ["nature", "animal", "sky"]
+    assert list(report["runs"][0]["groups"]) == ["super-classes", "other names"]
+    assert len({json.dumps(run["per_class"]) for run in report["runs"]}) == 3, "subclasses change the masks"
+    assert any("animal" in text for text in report["warnings"])
+    assert "animal" in result.stderr
+
+
+def test_a_jobs_folder_scores_full_marks_against_itself(lexiseg, models, pictures, tmp_path):
+    """The masks of a job are its own ground truth: the same model and names must find them again."""
+    assert lexiseg("segment", pictures, "--classes", "dog, cat, sky", "--out", tmp_path / "out").exit_code == 0
+    result = lexiseg("eval", f"folder:{tmp_path / 'out'}", "--candidates", "present", "--always", "dog, cat, sky",
+                     "--json")
+    assert result.exit_code == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert report["runs"][0]["scores"]["miou"] == 1
+    assert report["runs"][0]["images"] == 3
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    pytest.param(["--candidates", "some"], "present+N", id="candidates"),
+    pytest.param(["--candidates", "all", "--super"], "has a super-class", id="no super-classes"),
+    pytest.param(["--candidates", "all", "--super-classes", "missing.json"], "missing.json", id="no such mapping"),
+    pytest.param(["--candidates", "all", "--vocabulary", "missing.yaml"], "missing.yaml", id="no such vocabulary"),
+    pytest.param(["--candidates", "all", "--refine", "sam"], "none, pydensecrf", id="refine"),
+    pytest.param(["--candidates", "all", "--model", "missing"], "missing", id="model"),
+])
+def test_what_cannot_be_used_is_refused(lexiseg, models, dataset, arguments, said):
+    result = lexiseg("eval", f"folder:{dataset}", *arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"dog": 3}'])
+def test_a_bad_mapping_is_refused(lexiseg, models, dataset, tmp_path, content):
+    path = tmp_path / "super.json"
+    path.write_text(content)
+    result = lexiseg("eval", f"folder:{dataset}", "--candidates", "all", "--super-classes", path)
+    assert result.exit_code == 2
+    assert str(path) in result.stderr

@@ -1,0 +1,55 @@
+"""`lexiseg models` over folders of models, whole and harmed."""
+
+import json
+import shutil
+
+import pytest
+
+
+@pytest.fixture
+def own_models(saved_models, tmp_path, monkeypatch):
+    """A copy that a test may harm."""
+    root = tmp_path / "models"
+    shutil.copytree(saved_models, root)
+    monkeypatch.setenv("LEXISEG_MODELS", str(root))
+    return root
+
+
+def test_list(lexiseg, models):
+    result = lexiseg("models", "list")
+    assert result.exit_code == 0
+    assert "pocket/clip" in result.stdout
+    [row] = json.loads(lexiseg("models", "list", "--json").stdout)["models"]
+    assert (row["name"], row["card"], row["window"], row["known_words"]) == ("pocket/clip", "tiny", 32, 8)
+
+
+def test_list_of_nothing_says_what_to_do(lexiseg, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_MODELS", str(tmp_path))
+    result = lexiseg("models", "list")
+    assert result.exit_code == 0
+    assert "--model DIR" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["pocket/clip"]])
+def test_verify_a_whole_model(lexiseg, models, arguments):
+    result = lexiseg("models", "verify", *arguments)
+    assert result.exit_code == 0
+    assert "open_clip_model.safetensors" in result.stdout
+
+
+def test_verify_goes_on_after_a_harmed_model(lexiseg, own_models):
+    shutil.copytree(own_models / "pocket" / "clip", own_models / "whole")
+    weights = own_models / "pocket" / "clip" / "open_clip_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    result = lexiseg("models", "verify")
+    assert result.exit_code == 1
+    assert "error [model-corrupt]" in result.stderr
+    assert result.stdout.startswith("whole: ")
+
+
+def test_verify_a_model_that_lacks_a_file_or_is_not_there(lexiseg, own_models):
+    (own_models / "pocket" / "clip" / "tokenizer.json").unlink()
+    result = lexiseg("models", "verify", "pocket/clip", "missing")
+    assert result.exit_code == 1
+    assert "error [model-incomplete]" in result.stderr
+    assert "error [model-missing]" in result.stderr
