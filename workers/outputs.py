@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -61,7 +62,8 @@ class PictureWriter:
     def remove(self, name: str) -> None:
         """Takes away what was written for a picture that failed half way."""
         for folder, suffix in zip(FOLDERS, (".png", ".jpg", ".png"), strict=True):
-            (self.out / folder / f"{name}{suffix}").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a name that is too long, or taken by a folder, was never written
+                (self.out / folder / f"{name}{suffix}").unlink()
 
 
 def failure(name: str, error: Exception) -> Result:
@@ -154,8 +156,6 @@ class LineFile:
         except OSError as failed:
             raise output_error(self._path, failed) from failed
         finally:
-            try:
+            with contextlib.suppress(OSError):  # a full disk also fails the flush at closing
                 self._file.close()
-            except OSError:  # a full disk also fails the flush at closing
-                pass
             Path(self._temporary).unlink(missing_ok=True)

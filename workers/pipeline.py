@@ -75,7 +75,6 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
         for group in _groups(reading, batch):
             for entry in _score(segmenter, vocabulary, group):
                 if entry.result is None:
-                    assert entry.arguments and entry.loaded.image_HW3 is not None
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
                                        *entry.arguments, method, writer)
                     finishers.begin(entry)
@@ -165,7 +164,10 @@ def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[_Wai
     for entry in entries:
         assert entry.loaded.image_HW3 is not None
         samples.append(Sample(image_HW3=entry.loaded.image_HW3, vocabulary=vocabulary))
-    return segmenter.score(samples)
+    score_maps = segmenter.score(samples)
+    if len(score_maps) != len(samples):
+        raise RuntimeError(f"The backend returned {len(score_maps)} score maps for {len(samples)} pictures.")
+    return score_maps
 
 
 def _is_over(waiting: deque[_Waiting], limit: int) -> bool:

@@ -12,12 +12,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from parsers.errors import Code
-from parsers.files import pretty_json, write_atomic
-from workers.spec import JobSpec
 
 DONE, EMPTY, FAILED = "done", "done-empty", "failed"
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
-SCHEMA_FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 
 
 class ClassFound(BaseModel):
@@ -125,27 +122,3 @@ def read_results(out: Path) -> Iterator[Result]:
     with (out / "results.jsonl").open("rb") as file:
         for line in file:
             yield Result.model_validate_json(line)
-
-
-SCHEMAS: dict[str, dict[str, Any]] = {
-    "job_spec": JobSpec.model_json_schema(),
-    "job": Job.model_json_schema(mode="serialization"),
-    "result": Result.model_json_schema(mode="serialization"),
-    "classes": {
-        "title": "classes.json", "type": "object", "required": ["0", "ignore_id"],
-        "description": "Class id as text to name; 0 is background. Also the layout of a dataset folder.",
-        "properties": {"0": {"type": "string"}, "ignore_id": {"type": ["integer", "null"]}},
-        "patternProperties": {"^[0-9]+$": {"type": "string"}}, "additionalProperties": False,
-    },
-}
-"""File name below docs/schemas without its suffix to JSON Schema; `python -m workers.records` writes them."""
-
-
-def schema_bytes(name: str) -> bytes:
-    """A schema as it stands in docs/schemas."""
-    return pretty_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **SCHEMAS[name]})
-
-
-if __name__ == "__main__":
-    for schema_name in SCHEMAS:
-        write_atomic(SCHEMA_FOLDER / f"{schema_name}.json", schema_bytes(schema_name))

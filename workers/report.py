@@ -31,8 +31,8 @@ MAX_FAILURES = 200
 MAX_WARNINGS = 30
 THUMBNAIL_SIDE = 240
 """Pixels of the longer side; smaller pictures stay as they are."""
-POCKET_NOTE = ("The model that made these masks is a pocket model, trained on pictogram scenes so that the product can be "
-               "seen and tested offline. Your own photographs need a full-size model (--model DIR).")
+POCKET_NOTE = ("The model that made these masks is a pocket model, trained on pictogram scenes so that the product can "
+               "be seen and tested offline. Your own photographs need a full-size model (--model DIR).")
 
 
 @dataclass(slots=True)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from parsers.vocabulary import Vocabulary
 from vision.types import Sample, ScoreMap
+from workers.spec import JobSpec
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -38,7 +40,8 @@ class ColourSegmenter:
     @staticmethod
     def _score(sample: Sample) -> ScoreMap:
         height, width = sample.image_HW3.shape[:2]
-        small = Image.fromarray(sample.image_HW3).resize((max(1, width // 4), max(1, height // 4)), Image.Resampling.BOX)
+        size = max(1, width // 4), max(1, height // 4)
+        small = Image.fromarray(sample.image_HW3).resize(size, Image.Resampling.BOX)
         pixels_hw3 = np.asarray(small, np.float32)
         targets = [(127, 127, 127)] + [COLOURS.get(name, (999, 999, 999)) for name in sample.vocabulary.names.values()]
         distance_Chw = np.stack([np.abs(pixels_hw3 - target).sum(-1) for target in targets])
@@ -55,7 +58,7 @@ def segmenter() -> ColourSegmenter:
     return ColourSegmenter()
 
 
-def paint(path: Path, *blocks: str, size=(48, 32)) -> Path:
+def _paint(path: Path, *blocks: str, size=(48, 32)) -> Path:
     """Writes a picture of equal upright stripes, one per colour word."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size)
@@ -66,7 +69,13 @@ def paint(path: Path, *blocks: str, size=(48, 32)) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path) -> Path:
+def paint():
+    """paint(path, "red", "green", size=(width, height))"""
+    return _paint
+
+
+@pytest.fixture
+def photos(tmp_path, paint) -> Path:
     """Five good pictures in two folders and three bad ones."""
     root = tmp_path / "photos"
     paint(root / "a.jpg", "red", "green")
@@ -79,6 +88,18 @@ def photos(tmp_path) -> Path:
     (root / "text.jpg").write_text("not a picture")
     (root / "notes.txt").write_text("ignored")
     return root
+
+
+@pytest.fixture
+def make_spec(tmp_path, photos):
+    """make_spec(overlay=True, ...): a job on `photos` for the three colours."""
+
+    def make(**changes) -> JobSpec:
+        values = {"inputs": (str(photos),), "vocabulary": Vocabulary.from_names("red, green, blue"),
+                  "out": str(tmp_path / "out"), "model": "colours", "batch": 2, "workers": 2}
+        return JobSpec(**(values | changes))
+
+    return make
 
 
 class Nobody:
