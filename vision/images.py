@@ -9,6 +9,7 @@ import errno
 import io
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,7 +134,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDA
     return image_HW3
 
 
-def _open(factory, data: bytes) -> ImageFile.ImageFile:
+def _open(factory: Callable[..., ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:
     """The picture with its header read. `Image.open` is not used: its size check depends on a process-wide number.
 
     Header parsing may warn; filters are process-wide, so one thread at a time changes and restores them.
@@ -170,6 +171,6 @@ def _to_rgb(image: Image.Image, name: str) -> NDArray[np.uint8]:
                          "Convert it to 8-bit RGB; only you know which range of values matters.")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
+        if image.getchannel("A").getextrema() != (255, 255):
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))

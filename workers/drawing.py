@@ -84,9 +84,11 @@ def draw_overlay(image_HW3: NDArray[np.uint8], label_map: LabelMap, colours: Map
     picture = Image.fromarray(blend(picture_HW3, labels_HW, colours))
     counts = np.bincount(label_map.labels_HW.ravel())
     found = sorted((int(class_id) for class_id in np.flatnonzero(counts) if class_id), key=lambda i: (-counts[i], i))
-    entries = [(colours.get(i, BACKGROUND), f"{names.get(i, str(i))}  {_percent(counts[i] / counts.sum())}")
-               for i in found] or [(None, "nothing found")]
-    return _with_legend(picture, entries)
+    entries: list[tuple[Colour | None, str]] = []
+    for class_id in found:
+        text = f"{names.get(class_id, str(class_id))}  {_percent(counts[class_id] / counts.sum())}"
+        entries.append((colours.get(class_id, BACKGROUND), text))
+    return _with_legend(picture, entries or [(None, "nothing found")])
 
 
 def encode_overlay(overlay: Image.Image) -> bytes:

@@ -143,7 +143,7 @@ class LineFile:
         except OSError as error:
             raise output_error(self._path, error) from error
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._file is not None and self._temporary is not None
         try:
             if kind is not None:

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class _Waiting:
 
 
 def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
-            method: str, batch: int, workers: int | None = None) -> Iterator[Outcome]:
+            method: str, batch: int, workers: int | None = None) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
 
     What concerns one picture becomes a failed Result. What concerns all of them (a full disk, a missing package, a

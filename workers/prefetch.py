@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def load_item(item: InputItem) -> Loaded:
         return Loaded(item, error=error, seconds=time.perf_counter() - started)
 
 
-def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels: int) -> Iterator[Loaded]:
+def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels: int) -> Generator[Loaded, None, None]:
     """Loads `items` in `threads` threads and yields them in order.
 
     At most `depth` pictures are ahead of the consumer, and no further one is begun while those that wait have
@@ -51,18 +51,19 @@ def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels
     """
     changed = threading.Condition()
     ready: dict[int, Loaded] = {}
-    state = {"next": 0, "taken": 0, "pixels": 0, "closed": False}
+    state = {"next": 0, "taken": 0, "pixels": 0}
+    closed = threading.Event()
 
     def may_begin() -> bool:
         ahead = state["next"] - state["taken"]
-        return state["closed"] or (ahead < depth and state["pixels"] < max_pixels)
+        return closed.is_set() or (ahead < depth and state["pixels"] < max_pixels)
 
     def work() -> None:
         while True:
             with changed:
                 changed.wait_for(may_begin)
                 index = state["next"]
-                if state["closed"] or index >= len(items):
+                if closed.is_set() or index >= len(items):
                     return
                 state["next"] = index + 1
             loaded = load_item(items[index])
@@ -86,7 +87,7 @@ def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels
             yield loaded
     finally:
         with changed:
-            state["closed"] = True
+            closed.set()
             changed.notify_all()
         for worker in workers:
             worker.join()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from parsers.errors import InputError
 from parsers.files import write_atomic
-from parsers.vocabulary import Vocabulary
+from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.images import read_image
 from workers.drawing import BACKGROUND, Colour, blend
 from workers.records import FAILED, Job, Result, read_results
@@ -95,7 +95,7 @@ def write_report(out: Path, job: Job, vocabulary: Vocabulary, locate: Callable[[
         warnings=warnings[:MAX_WARNINGS], more_warnings=max(0, len(warnings) - MAX_WARNINGS),
         sheet=[shown for _, _, result in sorted(tally.sheet, key=lambda entry: entry[1])
                if (shown := _sheet_entry(result, thumbnails, colours))],
-        rows=[_class_row(entry, tally, job) for entry in ranked[:MAX_ROWS]], more_rows=max(0, len(ranked) - MAX_ROWS),
+        rows=[_class_row(entry, tally) for entry in ranked[:MAX_ROWS]], more_rows=max(0, len(ranked) - MAX_ROWS),
         samples=[shown for entry in ranked[:SAMPLED_CLASSES]
                  if (shown := _class_samples(entry, tally.classes[entry.id], thumbnails))],
         failures=tally.failures, more_failures=job.counts["failed"] - len(tally.failures), facts=_facts(job))
@@ -156,7 +156,7 @@ def _sheet_entry(result: Result, thumbnails: _Thumbnails, colours: dict[int, Col
         for found in classes[:6]]}
 
 
-def _class_row(entry, tally: Tally, job: Job) -> dict[str, Any]:
+def _class_row(entry: VocabularyClass, tally: Tally) -> dict[str, Any]:
     counted = tally.classes[entry.id]
     most = max((other.images for other in tally.classes.values()), default=1) or 1
     words = ", ".join((*entry.synonyms, *entry.subclasses))
@@ -167,7 +167,7 @@ def _class_row(entry, tally: Tally, job: Job) -> dict[str, Any]:
             "score": f"{counted.weighted_score / counted.area:.2f}" if counted.area else ""}
 
 
-def _class_samples(entry, counted: ClassTally, thumbnails: _Thumbnails) -> dict[str, Any] | None:
+def _class_samples(entry: VocabularyClass, counted: ClassTally, thumbnails: _Thumbnails) -> dict[str, Any] | None:
     largest = sorted(counted.samples, key=lambda sample: (-sample[0], sample[1]))
     pictures = [(pair[1], name) for _, name in largest if (pair := thumbnails.pair(name))]
     return {"name": entry.name, "colour": _css(entry.rgb), "pictures": pictures} if pictures else None

@@ -159,7 +159,7 @@ def _describe(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter, input
     # a backend of the tests or of a user need not know of cards, words and warnings
     card = getattr(segmenter, "card", None)
     known_words = getattr(card, "known_words", None)
-    notes = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
+    notes: list[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
     unreadable = tuple(Problem(path=folder.path, code=folder.code, message=folder.message)
                        for folder in inputs.unreadable)
     warnings = (*vocabulary.warnings(), *notes, *(problem.message for problem in unreadable))

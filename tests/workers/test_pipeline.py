@@ -73,8 +73,8 @@ class Grumpy:
         return self.inner.score(samples)
 
 
-@pytest.mark.parametrize(("error", "code"), [(RuntimeError("boom"), Code.INTERNAL), (MemoryError(), Code.OUT_OF_MEMORY)],
-                         ids=["internal", "memory"])
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("boom"), Code.INTERNAL),
+                                             (MemoryError(), Code.OUT_OF_MEMORY)], ids=["internal", "memory"])
 def test_a_picture_that_breaks_the_model_is_lost_alone(segmenter, photos, tmp_path, error, code):
     outcomes = run(Grumpy(segmenter, 41, error), photos, tmp_path / "out", batch=8)
     assert states(outcomes) == EXPECTED | {"deep/b.png": code}

@@ -16,7 +16,7 @@ from workers.report import SHEET_PICTURES, count
 class Page(HTMLParser):
     """Checks that tags nest, and collects texts and links."""
 
-    VOID = {"meta", "img", "br", "link"}
+    VOID = frozenset({"meta", "img", "br", "link"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -61,10 +61,10 @@ def test_it_says_what_happened(report):
 def test_hostile_names_are_text(report, photos):
     for name in ("<img src=x onerror=alert(1)>.png", '"><b>.png', "{{ 7*7 }}.png", "a\nb.png"):
         (photos / name).write_bytes((photos / "a.png").read_bytes())
-    (photos / "<script>alert(2)<" ).with_suffix(".png").write_bytes(b"")
+    (photos / "<script>alert(2)<").with_suffix(".png").write_bytes(b"")
     html = report(vocabulary=Vocabulary.from_names(["red", "green", "<u>blue</u>"]))
     page = Page(html)
-    assert not {"b", "u", "script"} & set(page.tags) - {"b"}
+    assert not {"u", "script"} & set(page.tags)
     assert "&lt;script&gt;" in html and "&lt;img src=x onerror" in html and "{{ 7*7 }}" in html
 
 
