@@ -1,0 +1,161 @@
+"""The folder a job leaves behind. docs/output.md explains it to the people who read it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+
+from parsers.errors import Code, LexisegError, OutputError
+from parsers.files import canonical_json, output_error, pretty_json, sha256_bytes, write_atomic
+from parsers.vocabulary import Vocabulary
+from vision.types import LabelMap
+from workers.drawing import Colour, draw_overlay, encode_confidence, encode_mask, encode_overlay, ignore_id
+from workers.records import DONE, EMPTY, FAILED, ClassFound, Job, RegionFound, Result
+
+FOLDERS = ("masks", "overlays", "confidence")
+FILES = ("vocabulary.yaml", "classes.json", "results.jsonl", "timings.jsonl", "report.html")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureWriter:
+    """Writes what belongs to one picture. Small and picklable: it travels to other processes."""
+
+    out: Path
+    names: Mapping[int, str]
+    colours: Mapping[int, Colour]
+    overlay: bool = False
+    confidence: bool = False
+
+    @classmethod
+    def of(cls, out: Path, vocabulary: Vocabulary, *, overlay: bool, confidence: bool) -> Self:
+        return cls(out, vocabulary.names, {entry.id: entry.rgb for entry in vocabulary.classes}, overlay, confidence)
+
+    def write(self, name: str, image_HW3: np.ndarray, label_map: LabelMap, *, image_sha256: str) -> Result:
+        """Writes masks/<name>.png and, on request, overlays/<name>.jpg and confidence/<name>.png, each whole or not at
+        all, and returns the line for results.jsonl. Raises OutputError."""
+        if self.overlay:
+            picture = draw_overlay(image_HW3, label_map, self.colours, self.names)
+            write_atomic(self.out / "overlays" / f"{name}.jpg", encode_overlay(picture))
+        if self.confidence and label_map.confidence_HW is not None:
+            write_atomic(self.out / "confidence" / f"{name}.png", encode_confidence(label_map.confidence_HW))
+        mask = encode_mask(label_map.labels_HW, self.colours)
+        write_atomic(self.out / "masks" / f"{name}.png", mask)
+        areas = np.bincount(label_map.labels_HW.ravel())
+        classes = tuple(
+            ClassFound(id=int(i), name=self.names.get(int(i), str(i)), area=int(areas[i]),
+                       score=round(float(label_map.scores[int(i)]), 6)) for i in np.flatnonzero(areas) if i)
+        regions = tuple(RegionFound(id=region.id, class_id=region.class_id, box=region.box, area=region.area,
+                                    score=round(float(region.score), 6)) for region in label_map.regions)
+        height, width = label_map.labels_HW.shape
+        return Result(name=name, state=DONE if classes else EMPTY, width=width, height=height, classes=classes,
+                      regions=regions, mask=f"masks/{name}.png", image_sha256=image_sha256,
+                      mask_sha256=sha256_bytes(mask))
+
+    def remove(self, name: str) -> None:
+        """Takes away what was written for a picture that failed half way."""
+        for folder, suffix in zip(FOLDERS, (".png", ".jpg", ".png"), strict=True):
+            with contextlib.suppress(OSError):  # a name that is too long, or taken by a folder, was never written
+                (self.out / folder / f"{name}{suffix}").unlink()
+
+
+def failure(name: str, error: Exception) -> Result:
+    """The line for a picture that failed. Only errors of the kind `LexisegError` explain themselves."""
+    if isinstance(error, LexisegError):
+        message = " ".join(part for part in (error.given, error.allowed) if part)
+        return Result(name=name, state=FAILED, code=error.code, message=message, advice=error.next_step or None)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Result(name=name, state=FAILED, code=Code.OUT_OF_MEMORY, message="There was not enough memory for it.",
+                      advice="Make the picture smaller, use tiles, or use a machine with more memory.")
+    return Result(name=name, state=FAILED, code=Code.INTERNAL, message=f"{type(error).__name__}: {error}"[:500],
+                  advice="Please report this with the picture, if you may share it.")
+
+
+def prepare_out(out: Path) -> None:
+    """Makes the folder, or clears it of the earlier job that it holds, so that everything in it is of one job.
+
+    Raises OutputError: `output-collision` when names that a job uses are taken by something that is no job,
+    `output-unwritable`.
+    """
+    taken = [name for name in (*FOLDERS, *FILES) if (out / name).exists()]
+    if taken and not (out / "job.json").exists():
+        raise OutputError(Code.OUTPUT_COLLISION, f"{out} already holds {', '.join(taken)}, but no job.json.",
+                          "A new or empty folder, or the folder of an earlier job, which is replaced.",
+                          "Choose another --out.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            if (out / name).exists():
+                shutil.rmtree(out / name)
+        for name in FILES:
+            (out / name).unlink(missing_ok=True)
+        for leftover in out.glob(".*.part"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
+
+
+def write_job(out: Path, job: Job) -> None:
+    """Writes job.json."""
+    write_atomic(out / "job.json", pretty_json(job.model_dump(mode="json")))
+
+
+def write_classes(out: Path, vocabulary: Vocabulary) -> None:
+    """Writes classes.json; with it OUT is a dataset folder."""
+    classes = {"0": "background"} | {str(class_id): name for class_id, name in sorted(vocabulary.names.items())}
+    write_atomic(out / "classes.json", pretty_json(classes | {"ignore_id": ignore_id(list(vocabulary.names))}))
+
+
+class LineFile:
+    """A .jsonl file that grows line by line under a temporary name and appears whole, or not at all.
+
+    Usage::
+
+        with LineFile(out / "results.jsonl") as lines:
+            lines.write({"name": "a.jpg"})
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary: str | None = None
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            handle, self._temporary = tempfile.mkstemp(dir=self._path.parent, prefix=".", suffix=".part")
+            self._file = os.fdopen(handle, "wb", buffering=1 << 18)
+        except OSError as error:
+            raise output_error(self._path, error) from error
+        return self
+
+    def write(self, value: object) -> None:
+        """Adds one line. Raises OutputError."""
+        assert self._file is not None
+        try:
+            self._file.write(canonical_json(value) + b"\n")
+        except OSError as error:
+            raise output_error(self._path, error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._file is not None and self._temporary is not None
+        try:
+            if kind is not None:
+                return
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.chmod(self._temporary, 0o644)
+            os.replace(self._temporary, self._path)
+        except OSError as failed:
+            raise output_error(self._path, failed) from failed
+        finally:
+            with contextlib.suppress(OSError):  # a full disk also fails the flush at closing
+                self._file.close()
+            Path(self._temporary).unlink(missing_ok=True)

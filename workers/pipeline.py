@@ -1,0 +1,237 @@
+"""From pictures to results: read ahead, score in batches, refine and write behind, in order and in bounded memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from parsers.errors import (
+    Code,
+    LexisegError,
+    MissingPackageError,
+    ModelError,
+    OutputError,
+    SettingError,
+    VocabularyError,
+)
+from parsers.vocabulary import Vocabulary
+from vision.refine import refine
+from vision.types import Sample, ScoreMap, Segmenter
+from workers.inputs import InputItem
+from workers.outputs import PictureWriter, failure
+from workers.prefetch import Loaded, prefetch
+from workers.records import Result
+
+STAGE_PIXELS = 48_000_000
+"""Pixels that may wait in each of the three stages (144 MB as RGB); one picture may exceed it."""
+
+_log = logging.getLogger("lexiseg")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one picture and how long each stage took, in seconds."""
+
+    result: Result
+    decode_s: float
+    score_s: float
+    finish_s: float
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A picture that is scored; its result is there already, or is being made."""
+
+    loaded: Loaded
+    score_s: float
+    result: Result | None = None
+    arguments: tuple = ()
+    future: Future | None = None
+
+
+def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
+            method: str, batch: int, workers: int | None = None) -> Generator[Outcome, None, None]:
+    """Yields one Outcome for each item, in order; its files are written by then.
+
+    What concerns one picture becomes a failed Result. What concerns all of them (a full disk, a missing package, a
+    model or setting at fault) is raised. Closing the iterator lets running pictures finish and drops the rest.
+    workers: processes for `pydensecrf`, which holds the interpreter's lock, else threads; None: one per core, at
+    least two threads.
+    """
+    count = workers or max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
+    reading = prefetch(items, threads=min(count, 8), depth=2 * batch, max_pixels=STAGE_PIXELS)
+    finishers = _Finishers(count, in_processes=method == "pydensecrf")
+    waiting: deque[_Waiting] = deque()
+    with closing(finishers), closing(reading):
+        for group in _groups(reading, batch):
+            for entry in _score(segmenter, vocabulary, group):
+                if entry.result is None:
+                    entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
+                                       *entry.arguments, method, writer)
+                    finishers.begin(entry)
+                waiting.append(entry)
+            while waiting and (_is_over(waiting, 2 * batch) or _is_ready(waiting[0])):
+                yield finishers.end(waiting)
+        while waiting:
+            yield finishers.end(waiting)
+
+
+def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, writer: PictureWriter
+           ) -> tuple[Result, float]:
+    """Labels one scored picture and writes its files; returns its result and the seconds it took.
+
+    Raises only what concerns all pictures; either way no part of a failed picture stays.
+    """
+    started = time.perf_counter()
+    try:
+        label_map = refine(image_HW3, score_map, method, confidence=writer.confidence)
+        result = writer.write(name, image_HW3, label_map, image_sha256=sha256)
+    except Exception as error:
+        writer.remove(name)
+        if _concerns_all(error):
+            raise
+        if not isinstance(error, LexisegError):
+            _log.exception("%s failed", name)
+        result = failure(name, error)
+    return result, time.perf_counter() - started
+
+
+def _concerns_all(error: Exception) -> bool:
+    if isinstance(error, OutputError):
+        return error.code == Code.DISK_FULL
+    return isinstance(error, ModelError | SettingError | VocabularyError | MissingPackageError)
+
+
+def _groups(reading: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
+    """Groups with `batch` pictures that can be scored (fewer when they are large or the last), failures between."""
+    group: list[Loaded] = []
+    good = pixels = 0
+    for loaded in reading:
+        group.append(loaded)
+        good += loaded.error is None
+        pixels += loaded.pixels
+        if good >= batch or pixels >= STAGE_PIXELS or len(group) >= 4 * batch:
+            yield group
+            group, good, pixels = [], 0, 0
+    if group:
+        yield group
+
+
+def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded]) -> list[_Waiting]:
+    """Scores a group; when the batch fails each picture is tried alone, so that only the culprit is lost."""
+    entries = [_Waiting(loaded, 0.0) for loaded in group]
+    good = []
+    for entry in entries:
+        if entry.loaded.error is not None:
+            entry.result = failure(entry.loaded.item.name, entry.loaded.error)
+        else:
+            good.append(entry)
+    if not good:
+        return entries
+    started = time.perf_counter()
+    try:
+        for entry, score_map in zip(good, _score_maps(segmenter, vocabulary, good), strict=True):
+            entry.arguments = (score_map,)
+    except Exception as error:
+        if _concerns_all(error):
+            raise
+        for entry in good:
+            try:
+                entry.arguments = tuple(_score_maps(segmenter, vocabulary, [entry]))
+            except Exception as own:
+                if _concerns_all(own):
+                    raise
+                if not isinstance(own, LexisegError):
+                    _log.exception("%s failed", entry.loaded.item.name)
+                entry.result = failure(entry.loaded.item.name, own)
+    seconds = (time.perf_counter() - started) / len(good)
+    for entry in good:
+        entry.score_s = seconds
+    return entries
+
+
+def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[_Waiting]) -> list[ScoreMap]:
+    samples = []
+    for entry in entries:
+        assert entry.loaded.image_HW3 is not None
+        samples.append(Sample(image_HW3=entry.loaded.image_HW3, vocabulary=vocabulary))
+    score_maps = segmenter.score(samples)
+    if len(score_maps) != len(samples):
+        raise RuntimeError(f"The backend returned {len(score_maps)} score maps for {len(samples)} pictures.")
+    return score_maps
+
+
+def _is_over(waiting: deque[_Waiting], limit: int) -> bool:
+    return len(waiting) > limit or sum(entry.loaded.pixels for entry in waiting) > STAGE_PIXELS
+
+
+def _is_ready(entry: _Waiting) -> bool:
+    return entry.result is not None or (entry.future is not None and entry.future.done())
+
+
+class _Finishers:
+    """A pool that runs `finish`. When a process of it dies, each picture that was under way is tried again alone; the
+    one that dies alone is the culprit."""
+
+    def __init__(self, count: int, *, in_processes: bool) -> None:
+        self._count, self._in_processes = count, in_processes
+        self._pool = self._start(count)
+        self._running: set[Future] = set()
+
+    def begin(self, entry: _Waiting) -> None:
+        try:
+            entry.future = self._pool.submit(finish, *entry.arguments)
+        except BrokenExecutor:
+            self._restart()
+            entry.future = self._pool.submit(finish, *entry.arguments)
+        self._running.add(entry.future)
+        entry.future.add_done_callback(self._running.discard)
+
+    def end(self, waiting: deque[_Waiting]) -> Outcome:
+        """Takes the first entry, waits for it, and gives its outcome."""
+        entry, seconds = waiting.popleft(), 0.0
+        if entry.future is not None:
+            try:
+                entry.result, seconds = entry.future.result()
+            except BrokenExecutor:
+                entry.result, seconds = self._alone(entry)
+                for other in waiting:
+                    if other.future is not None and other.future.done() and other.future.exception() is not None:
+                        self.begin(other)
+        assert entry.result is not None
+        return Outcome(entry.result, entry.loaded.seconds, entry.score_s, seconds)
+
+    def close(self) -> None:
+        for future in list(self._running):
+            future.cancel()
+        self._pool.shutdown(wait=True)
+
+    def _alone(self, entry: _Waiting) -> tuple[Result, float]:
+        self._restart()
+        try:
+            return self._pool.submit(finish, *entry.arguments).result()
+        except BrokenExecutor as error:
+            self._restart()
+            entry.arguments[-1].remove(entry.loaded.item.name)
+            _log.error("%s: a refinement process died: %s", entry.loaded.item.name, error)
+            return failure(entry.loaded.item.name, MemoryError()), 0.0
+
+    def _restart(self) -> None:
+        self._pool.shutdown(wait=True)
+        self._pool = self._start(self._count)
+
+    def _start(self, count: int) -> Executor:
+        if not self._in_processes:
+            return ThreadPoolExecutor(count, thread_name_prefix="writer")
+        from loky import ProcessPoolExecutor
+
+        return ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))

@@ -1,0 +1,93 @@
+"""Reading pictures ahead of the model, in order and within bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parsers.files import sha256_bytes
+from vision.images import decode_image, read_bytes
+from workers.inputs import InputItem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One picture, or why there is none."""
+
+    item: InputItem
+    image_HW3: NDArray[np.uint8] | None = None
+    sha256: str | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+
+    @property
+    def pixels(self) -> int:
+        return 0 if self.image_HW3 is None else self.image_HW3.shape[0] * self.image_HW3.shape[1]
+
+
+def load_item(item: InputItem) -> Loaded:
+    """Reads and decodes one picture; whatever goes wrong becomes its `error`."""
+    started = time.perf_counter()
+    try:
+        data = read_bytes(item.path, name=item.name)
+        image_HW3 = decode_image(data, name=item.name)
+        return Loaded(item, image_HW3, sha256_bytes(data), seconds=time.perf_counter() - started)
+    except Exception as error:  # the consumer decides what an error means; a reader thread must not die of one
+        return Loaded(item, error=error, seconds=time.perf_counter() - started)
+
+
+def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels: int) -> Generator[Loaded, None, None]:
+    """Loads `items` in `threads` threads and yields them in order.
+
+    At most `depth` pictures are ahead of the consumer, and no further one is begun while those that wait have
+    `max_pixels` or more. Closing the iterator ends the threads.
+    """
+    changed = threading.Condition()
+    ready: dict[int, Loaded] = {}
+    state = {"next": 0, "taken": 0, "pixels": 0}
+    closed = threading.Event()
+
+    def may_begin() -> bool:
+        ahead = state["next"] - state["taken"]
+        return closed.is_set() or (ahead < depth and state["pixels"] < max_pixels)
+
+    def work() -> None:
+        while True:
+            with changed:
+                changed.wait_for(may_begin)
+                index = state["next"]
+                if closed.is_set() or index >= len(items):
+                    return
+                state["next"] = index + 1
+            loaded = load_item(items[index])
+            with changed:
+                ready[index] = loaded
+                state["pixels"] += loaded.pixels
+                changed.notify_all()
+
+    workers = [threading.Thread(target=work, name=f"reader-{number}", daemon=True) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        for index in range(len(items)):
+            with changed:
+                while index not in ready:
+                    changed.wait(timeout=1)  # a time-out lets Ctrl-C through on every platform
+                loaded = ready.pop(index)
+                state["taken"] = index + 1
+                state["pixels"] -= loaded.pixels
+                changed.notify_all()
+            yield loaded
+    finally:
+        with changed:
+            closed.set()
+            changed.notify_all()
+        for worker in workers:
+            worker.join()

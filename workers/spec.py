@@ -1,0 +1,32 @@
+"""What a job is: the same description for the command line, the API and Python."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from parsers.vocabulary import Vocabulary
+
+
+class JobSpec(BaseModel):
+    """One job, complete: nothing outside of it and its inputs decides about a mask."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    inputs: tuple[str, ...] = Field(min_length=1, description="files, folders (searched to any depth) and patterns")
+    vocabulary: Vocabulary
+    out: str = Field(min_length=1, description="the folder for the results; made if missing")
+    backend: str = "clip"
+    model: str = Field(min_length=1, description="a model directory")
+    settings: dict[str, JsonValue] = Field(default={}, description="options of the backend, such as variant or tile")
+    preset: str | None = Field(default=None, description="the name under which `settings` were chosen; only recorded")
+    refine: Literal["none", "pydensecrf"] = "none"
+    overlay: bool = Field(default=False, description="also write overlays/, pictures with the classes painted in")
+    confidence: bool = Field(default=False, description="also write confidence/, grey pictures, 255 = certain")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
+    workers: int | None = Field(default=None, ge=1, le=256, description="processes or threads beside the model's own; "
+                                "null: one per processor core; results do not depend on it")
+    batch: int = Field(default=16, ge=1, le=1024, description="pictures given to the backend at once; results do not "
+                       "depend on it")
