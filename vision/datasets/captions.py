@@ -49,7 +49,7 @@ class Caption:
 
 
 def with_article(phrase: str, article: str) -> str:
-    """`a` becomes `an` before a vowel; names that are plural or need no article still get one, as LLM text often does."""
+    """`a` becomes `an` before a vowel; plural names get an article too."""
     if article == "a" and phrase[0] in "aeiou":
         return f"an {phrase}"
     return f"{article} {phrase}"

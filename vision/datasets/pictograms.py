@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from parsers import Code, DatasetError
 from vision.datasets.captions import Caption, write_caption
 from vision.datasets.restyle import restyle
 from vision.datasets.sprites import CELL, SpriteSheet, concepts, load_sheet, texture_names
@@ -28,6 +30,7 @@ COLOURS = {
     "blue": (50, 100, 220), "purple": (140, 70, 190), "pink": (245, 130, 180), "brown": (130, 85, 50),
     "gray": (140, 140, 140), "black": (45, 45, 50),
 }
+SPLITS = {"all": (True, False), "seen": (True,), "unseen": (False,)}
 LUMA = np.float32((0.299, 0.587, 0.114))
 
 
@@ -68,6 +71,11 @@ class Scene:
     objects: tuple[SceneObject, ...]
     relations: tuple[SceneRelation, ...]
     caption: Caption
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the things and of the texture, once each."""
+        return tuple(dict.fromkeys((*(thing.name for thing in self.objects), self.texture)))
 
 
 def make_scene(
@@ -120,14 +128,14 @@ def make_scene(
             attributes=tuple(attribute for attribute in (word, colour) if attribute),
             box=(int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)), area=int(visible.sum()),
         ))
-    relations = _relations(objects, instances_HW, rng)
+    relations = _relations(objects, rng)
     caption = write_caption(tuple(objects), relations, texture, rng)
     return Scene(image_HW3=image_HW3, labels_HW=labels_HW, instances_HW=instances_HW, texture=texture,
                  objects=tuple(objects), relations=relations, caption=caption)
 
 
 def _posed(sheet: SpriteSheet, index: int, size: int, rng: Generator, loose: bool) -> NDArray[np.uint8]:
-    """The sprite at `size`, turned a little, perhaps mirrored (loose: also stretched): (w, w, 4) uint8, premultiplied."""
+    """The sprite at `size`, turned a little, perhaps mirrored (loose: also stretched): (w, w, 4), premultiplied."""
     level = min((side for side in sheet.pyramid if side >= size), default=CELL)
     angle = rng.normal(0, 0.2 if loose else 0.14)
     mirror = -1.0 if rng.random() < 0.5 else 1.0
@@ -186,7 +194,7 @@ def _place(image_HW3: NDArray[np.uint8], instances_HW: NDArray[np.uint8], sprite
     return True
 
 
-def _relations(objects: list[SceneObject], instances_HW: NDArray[np.uint8], rng: Generator) -> tuple[SceneRelation, ...]:
+def _relations(objects: list[SceneObject], rng: Generator) -> tuple[SceneRelation, ...]:
     """Relations of neighbours in a random order, each true by the boxes and the drawing order."""
     found = []
     centres = [(thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2) for thing in objects]
@@ -213,16 +221,21 @@ class PictogramDataset:
     """Validation scenes with names; satisfies `vision.datasets.base.EvalDataset`.
 
     Scene i depends on (seed, i) alone. Seeds below 10,000 belong to validation and demos, training uses others.
-    split: "all", "seen" or "unseen" names may be drawn.
+    split: "all", "seen" or "unseen" names may be drawn. sprites: a sheet or a folder of drawings of another
+    illustrator (`vision.datasets.sprites.load_sheet`). Raises DatasetError.
     """
 
     name = "pictograms"
     ignore_id: int | None = None
 
-    def __init__(self, count: int = 2000, seed: int = 1, split: str = "all", sheet: SpriteSheet | None = None) -> None:
+    def __init__(self, count: int = 2000, seed: int = 1, split: str = "all", sprites: str | None = None) -> None:
+        if split not in SPLITS or count < 1 or not 0 <= seed < 10_000:
+            raise DatasetError(Code.DATASET_INVALID, f"count={count}, seed={seed}, split={split}.",
+                               f"count from 1, seed from 0 to 9999, split one of {', '.join(SPLITS)}.",
+                               "Example: pictograms:count=200,seed=3,split=seen")
         self.count, self.seed = count, seed
-        self.sheet = sheet or load_sheet()
-        wanted = {"all": (True, False), "seen": (True,), "unseen": (False,)}[split]
+        self.sheet = load_sheet(Path(sprites) if sprites else None)
+        wanted = SPLITS[split]
         self.pool = np.array([i for i in self.sheet.available if concepts()[i].seen in wanted])
         textures = {i + 1: name for i, name in enumerate(texture_names())}
         self.classes = textures | {FIRST_CONCEPT_ID + i: concept.name for i, concept in enumerate(concepts())}

@@ -73,7 +73,8 @@ class SpriteSheet:
         """Premultiplied (mode RGBa) pictures of every concept by side in pixels: full, two thirds and one third."""
         levels: dict[int, list[Image.Image]] = {}
         for side in (CELL, CELL * 2 // 3, CELL // 3):
-            full = (Image.frombuffer("RGBa", (CELL, CELL), cell.tobytes(), "raw", "RGBa", 0, 1) for cell in self.rgba_NSS4)
+            full = (Image.frombuffer("RGBa", (CELL, CELL), cell.tobytes(), "raw", "RGBa", 0, 1)
+                    for cell in self.rgba_NSS4)
             levels[side] = [picture.resize((side, side), Image.Resampling.BOX) if side != CELL else picture
                             for picture in full]
         return levels

@@ -36,7 +36,7 @@ def main() -> None:
 
         sheets = [path for name in SHEETS if (path := given.sprites / f"{name}.webp").is_file()]
         if not sheets:
-            parser.error(f"{given.sprites} holds no sprite sheet; make them with: python -m vision.train sprites --help")
+            parser.error(f"{given.sprites} holds no sprite sheet; see: python -m vision.train sprites --help")
         print(train_clip(given.out, sheets, minutes=given.minutes, device=given.device, seed=given.seed))
     else:
         from vision.train.export import export_clip

@@ -9,23 +9,23 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from parsers.files import pretty_json, sha256_file, write_atomic
-from vision.datasets.sprites import concepts, texture_names
+from vision.models import CARD_FILE, ModelCard
 from vision.train.clip import MEAN, STD, model_config
 from vision.train.pictures import bank_phrases
 from vision.train.tokenizer import known_words, save_tokenizer
 
 WEIGHTS = "open_clip_model.safetensors"
 TEMPLATES = ("{}", "a {}", "a picture of a {}")
-LICENCE = "Apache-2.0; trained on drawings of Noto Color Emoji (OFL-1.1), OpenMoji (CC BY-SA 4.0) and Fluent Emoji (MIT)"
+ENSEMBLE = "max"
+THRESHOLDS = {"logit_scale": 30.0, "temperature": 0.02}
+"""Chosen on training scenes; see docs/pocket.md."""
+LICENCE = "trained on drawings of Noto Color Emoji (OFL-1.1), OpenMoji (CC BY-SA 4.0) and Fluent Emoji (MIT)"
 
 
-def export_clip(checkpoint: Path, out: Path, settings: dict[str, float]) -> Path:
-    """Writes weights (float16), open_clip's config, the tokenizer and `model.json` into `out`.
-
-    settings: thresholds and temperatures for `model.json`, chosen on training scenes.
-    """
+def export_clip(checkpoint: Path, out: Path) -> Path:
+    """Writes weights (float16), open_clip's config, the tokenizer and `model.json` into `out`."""
     with safe_open(checkpoint, "pt") as file:
-        names = [name for name in file.keys() if name.startswith("model.")]
+        names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118
         weights = {name.removeprefix("model."): file.get_tensor(name).to(torch.float16).contiguous() for name in names}
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / WEIGHTS, save(weights, {"format": "pt"}))
@@ -34,14 +34,14 @@ def export_clip(checkpoint: Path, out: Path, settings: dict[str, float]) -> Path
         "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"},
     }))
     save_tokenizer(out)
+    vision = model_config()["vision_cfg"]
     files = sorted(path.name for path in out.iterdir() if path.suffix in (".json", ".safetensors"))
-    write_atomic(out / "model.json", pretty_json({
-        "format_version": 1, "name": "pocket-clip", "kind": "clip",
-        "window": model_config()["vision_cfg"]["image_size"], "patch": model_config()["vision_cfg"]["patch_size"],
-        "mean": MEAN, "std": STD, "templates": TEMPLATES, "variant": "loda", "settings": settings,
-        "purpose": "Pictogram scenes only: to see and test lexiseg offline. Photographs need a full model.",
-        "known_words": known_words(), "known_names": list(bank_phrases()), "licence": LICENCE,
-        "trained_by": "python -m vision.train clip",
-        "files": {name: sha256_file(out / name) for name in files if name != "model.json"},
-    }))
+    card = ModelCard(
+        name="pocket-clip", kind="clip", window=vision["image_size"], patch=vision["patch_size"], mean=MEAN, std=STD,
+        templates=TEMPLATES, variant="loda", ensemble=ENSEMBLE, pooling="model", thresholds=THRESHOLDS,
+        known_words=tuple(known_words()), known_names=bank_phrases(), licence=LICENCE,
+        trained_by="python -m vision.train clip",
+        files={name: sha256_file(out / name) for name in files if name != CARD_FILE},
+    )
+    write_atomic(out / CARD_FILE, pretty_json(card.model_dump(mode="json")))
     return out
