@@ -21,8 +21,8 @@ from vision.train.tokenizer import known_words, make_tokenizer, words_of
 from vision.train.towers import encode_image, encode_text
 
 SHEET = PICTOGRAMS / "noto.webp"
-TINY = (Stage(side=48, counts=(1, 1), sizes=(26, 46), loose=True, best=3, batch=4, steps=2),
-        Stage(side=64, counts=(1, 2), sizes=(26, 46), loose=True, best=3, batch=4, steps=2))
+TINY = (Stage(side=48, counts=(1, 1), sizes=(26, 46), loose=0.5, best=3, batch=4, steps=2),
+        Stage(side=64, counts=(1, 2), sizes=(26, 46), loose=0.5, best=3, batch=4, steps=2))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_tokenizer_knows_its_words_and_marks_the_rest():
 
 
 def test_batches_hold_captions_and_true_phrases_but_no_mask():
-    pictures = CaptionedPictures([SHEET], side=48, counts=(1, 2), sizes=(26, 40), loose=True, batch=8, seed=1)
+    pictures = CaptionedPictures([SHEET], side=48, counts=(1, 2), sizes=(26, 40), loose=0.5, batch=8, seed=1)
     batch = next(iter(pictures))
     assert set(vars(batch)) == {"images_B3SS", "named_BM", "unknown_BK", "captions_BT"}
     tokenizer: Tokenizer = make_tokenizer()
@@ -62,7 +62,7 @@ def test_batches_hold_captions_and_true_phrases_but_no_mask():
         for phrase in batch.named_BM[row][batch.named_BM[row] >= 0]:
             assert " ".join(words_of(bank_phrases()[phrase])) in text
             assert not batch.unknown_BK[row, phrase]
-    again = next(iter(CaptionedPictures([SHEET], side=48, counts=(1, 2), sizes=(26, 40), loose=True, batch=8, seed=1)))
+    again = next(iter(CaptionedPictures([SHEET], side=48, counts=(1, 2), sizes=(26, 40), loose=0.5, batch=8, seed=1)))
     assert torch.equal(batch.images_B3SS, again.images_B3SS)
     seen = {c.name for c in concepts() if c.seen} | {c.superclass for c in concepts()}
     assert set(bank_phrases()[8:]) == seen

@@ -171,9 +171,7 @@ def _place(image_HW3: NDArray[np.uint8], instances_HW: NDArray[np.uint8], sprite
            label: int, rng: Generator) -> bool:
     """Draws the sprite where every earlier object stays visible enough; False if no such place was found."""
     side, wide = instances_HW.shape[0], sprite_ww4.shape[0]
-    shape_ww = sprite_ww4[..., 3] > 127
-    if not shape_ww.any():
-        return False
+    shape_ww = sprite_ww4[..., 3] > min(127, sprite_ww4[..., 3].max() // 2)  # fog is drawn faintly
     margin = wide // 8
     areas = np.bincount(instances_HW.ravel(), minlength=label)
     for _ in range(12):

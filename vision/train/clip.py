@@ -57,8 +57,8 @@ class Stage:
     """Fewest and most things in a picture."""
     sizes: tuple[int, int]
     """Smallest and largest side of a thing in pixels."""
-    loose: bool
-    """Whether poses and drawing styles vary more than in validation scenes."""
+    loose: float
+    """Share of the pictures whose poses and drawing styles vary more than in validation scenes."""
     best: int
     """How many patches a phrase must name (losses.patch_losses)."""
     batch: int
@@ -66,10 +66,11 @@ class Stage:
 
 
 STAGES = (
-    Stage(side=48, counts=(1, 1), sizes=(38, 48), loose=False, best=12, batch=192, steps=700),
-    Stage(side=48, counts=(1, 1), sizes=(26, 48), loose=True, best=8, batch=192, steps=1500),
-    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=True, best=8, batch=96, steps=1000),
-    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=True, best=10, batch=40, steps=900),
+    Stage(side=48, counts=(1, 1), sizes=(38, 48), loose=0.0, best=12, batch=192, steps=700),
+    Stage(side=48, counts=(1, 1), sizes=(26, 48), loose=1.0, best=8, batch=192, steps=700),
+    Stage(side=40, counts=(1, 1), sizes=(30, 42), loose=0.3, best=10, batch=256, steps=2000),
+    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.5, best=8, batch=96, steps=700),
+    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.5, best=10, batch=40, steps=700),
 )
 
 

@@ -65,7 +65,7 @@ class Batch:
 class CaptionedPictures(IterableDataset):
     """Endless batches of pictures; batch n depends on (seed, n) alone, so a resumed run sees what it would have."""
 
-    def __init__(self, sheets: list[Path], *, side: int, counts: tuple[int, int], sizes: tuple[int, int], loose: bool,
+    def __init__(self, sheets: list[Path], *, side: int, counts: tuple[int, int], sizes: tuple[int, int], loose: float,
                  batch: int, seed: int, start: int = 0) -> None:
         self.sheets, self.side, self.counts, self.sizes, self.loose = sheets, side, counts, sizes, loose
         self.batch, self.seed, self.start = batch, seed, start
@@ -91,7 +91,8 @@ class CaptionedPictures(IterableDataset):
         for row in range(self.batch):
             choice = (number * self.batch + row) % len(sheets)
             scene = make_scene([TRAINING_SEED + self.seed, number, row], sheets[choice], pool=pools[choice],
-                               side=self.side, counts=self.counts, sizes=self.sizes, bank=2, loose=self.loose)
+                               side=self.side, counts=self.counts, sizes=self.sizes, bank=2,
+                               loose=row < self.loose * self.batch)
             images[row] = scene.image_HW3
             texts.append(scene.caption.text)
             phrases = [scene.texture]
