@@ -75,8 +75,8 @@ def test_patch_losses_equal_a_plain_loop():
     named = torch.tensor([[0, 3, -1], [5, -1, -1]])
     unknown = torch.zeros(2, 7, dtype=torch.bool)
     unknown[0, 4] = True
-    cover, explain = patch_losses(patches, bank, named, unknown, torch.tensor(10.0), best=2)
-    covers, explains = [], []
+    pooled, cover, explain = patch_losses(patches, bank, named, unknown, torch.tensor(10.0), best=2)
+    pools, covers, explains = [], [], []
     for b in range(2):
         allowed = [k for k in range(7) if not unknown[b, k]]
         true = [int(k) for k in named[b] if k >= 0]
@@ -86,7 +86,11 @@ def test_patch_losses_equal_a_plain_loop():
             logp.append({k: float(logits[k] - torch.logsumexp(logits[allowed], 0)) for k in true})
             explains.append(-math.log(sum(math.exp(v) for v in logp[-1].values())))
         for k in true:
+            top = sorted(range(9), key=lambda p: -logp[p][k])[:2]
+            mean = torch.stack([10 * bank @ patches[b, p] for p in top]).mean(0)
+            pools.append(-float(mean[k] - torch.logsumexp(mean[allowed], 0)))
             covers.append(-np.mean(sorted((row[k] for row in logp), reverse=True)[:2]))
+    assert float(pooled) == pytest.approx(np.mean(pools), abs=1e-5)
     assert float(cover) == pytest.approx(np.mean(covers), abs=1e-5)
     assert float(explain) == pytest.approx(np.mean(explains), abs=1e-5)
 

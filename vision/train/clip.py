@@ -212,13 +212,13 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
     named_BM = torch.where(batch.named_BM >= 0, place[batch.named_BM.clamp(min=0)], -1).to(device)
     unknown_BK = batch.unknown_BK[:, ids_K].to(device)
     scale = model.logit_scale.exp()
-    cover, explain = patch_losses(patches_BPE, bank_KE, named_BM, unknown_BK, scale, best)
+    pooled, cover, explain = patch_losses(patches_BPE, bank_KE, named_BM, unknown_BK, scale, best)
     phrase = phrase_loss(image_BE, bank_KE, named_BM, unknown_BK, scale)
     captions_BT = batch.captions_BT.to(device)
     text_BE = F.normalize(encode_text(model, captions_BT, kind).float(), dim=-1)
     same_BB = (captions_BT[:, None] == captions_BT[None]).all(-1)
     caption = caption_loss(image_BE, text_BE, same_BB, scale)
-    loss = cover + explain + 0.5 * phrase + 0.3 * caption
+    loss = pooled + 0.5 * cover + explain + 0.5 * phrase + 0.3 * caption
     model.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -226,7 +226,7 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
         optimiser.step()
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(40))
-    return {"cover": cover.item(), "explain": explain.item(), "phrase": phrase.item(), "caption": caption.item()}
+    return {"pooled": pooled.item(), "cover": cover.item(), "explain": explain.item(), "phrase": phrase.item(), "caption": caption.item()}
 
 
 def save_checkpoint(path: Path, model: CLIP, optimisers: Sequence[torch.optim.Optimizer], step: int) -> None:

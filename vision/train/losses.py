@@ -1,6 +1,6 @@
 """What teaches the pocket CLIP: captions and their noun phrases. Nothing here sees a mask.
 
-Shapes: B pictures, P patches, K phrases of the bank, M most phrases of a caption, E embedding.
+Shapes: B pictures, P patches, L the best of them for a phrase, K phrases of the bank, M most phrases of a caption, E embedding.
 """
 
 from __future__ import annotations
@@ -11,25 +11,30 @@ from torch import Tensor
 
 
 def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor,
-                 best: int) -> tuple[Tensor, Tensor]:
-    """Phrase-level contrast at the patches, in two terms.
+                 best: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Phrase-level contrast at the patches, in three terms.
 
-    cover: every phrase of the caption must be the name of its `best` most similar patches, among all phrases of the
-    bank (the other phrases of the same caption are rivals, phrases that may be true are not). explain: every patch
+    Every phrase of the caption has its `best` patches, those that name it with the highest probability. pooled: the
+    mean logits of these patches must name the phrase, among all phrases of the bank; cover: so must each of them
+    alone. The other phrases of the same caption are rivals, phrases that may be true are not. explain: every patch
     must be named by some phrase of its caption; which one, the patch decides (a partial-label likelihood).
     patches and bank: unit length. named: bank ids, -1 for none. Source: our choice, in the line of multiple-instance
-    learning; the issue of too easy whole-caption contrast is described in docs/pocket.md.
+    learning; docs/pocket.md says why contrast of whole captions is not enough.
     """
     logits_BPK = (scale.to(patches_BPE.dtype) * patches_BPE) @ bank_KE.T.to(patches_BPE.dtype)
     logits_BPK = logits_BPK.float().masked_fill(unknown_BK[:, None], -1e4)
-    total_BP1 = logits_BPK.logsumexp(-1, keepdim=True)
     present_BM = named_BM >= 0
-    index_BPM = named_BM.clamp(min=0)[:, None].expand(-1, logits_BPK.shape[1], -1)
-    named_BPM = logits_BPK.gather(2, index_BPM) - total_BP1  # log p(phrase | patch)
-    cover_BM = -named_BPM.topk(best, dim=1).values.mean(1)
-    cover = cover_BM[present_BM].mean()
+    index_BM = named_BM.clamp(min=0)
+    index_BPM = index_BM[:, None].expand(-1, logits_BPK.shape[1], -1)
+    named_BPM = logits_BPK.gather(2, index_BPM) - logits_BPK.logsumexp(-1, keepdim=True)  # log p(phrase | patch)
+    covers_BLM, places_BLM = named_BPM.topk(best, dim=1)
+    batch = len(places_BLM)
+    chosen_BMLK = logits_BPK[torch.arange(batch, device=logits_BPK.device)[:, None, None],
+                             places_BLM.transpose(1, 2)]  # (B, M, L best patches, K)
+    mean_BMK = chosen_BMLK.mean(2)
+    pooled_BM = mean_BMK.gather(2, index_BM[..., None])[..., 0] - mean_BMK.logsumexp(-1)
     explain = -named_BPM.masked_fill(~present_BM[:, None], -1e4).logsumexp(-1).mean()
-    return cover, explain
+    return -pooled_BM[present_BM].mean(), -covers_BLM.mean(1)[present_BM].mean(), explain
 
 
 def phrase_loss(image_BE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor) -> Tensor:
@@ -37,7 +42,7 @@ def phrase_loss(image_BE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK:
     logits_BK = (scale * image_BE.float() @ bank_KE.float().T).masked_fill(unknown_BK, -1e4)
     present_BM = named_BM >= 0
     index_BM = named_BM.clamp(min=0)
-    true_BK = torch.zeros_like(unknown_BK).scatter_(1, index_BM, present_BM)
+    true_BK = torch.zeros_like(logits_BK).scatter_add_(1, index_BM, present_BM.float()) > 0
     false_B1 = logits_BK.masked_fill(true_BK, -1e4).logsumexp(1, keepdim=True)
     named_BM_logits = logits_BK.gather(1, index_BM)
     loss_BM = F.softplus(false_B1 - named_BM_logits)
