@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -32,21 +32,24 @@ def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: 
                    settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
                    confidence=confidence, device=device)
     segmenter = load_segmenter(backend, directory, device=device, settings=ClipSettings(**settings or {}))
-    known = [*vocabulary.warnings(), *segmenter.warnings(vocabulary)]
+    photos: list[str] = []
     if segmenter.card.known_words is not None:
         pictures = (item.path for item in islice(find_inputs(inputs, out=out).items, LOOKED_AT))
-        known += photo_warnings(segmenter.card, pictures)
+        photos = photo_warnings(segmenter.card, pictures)
+    known = [*vocabulary.warnings(), *segmenter.warnings(vocabulary), *photos]
     warn(known)
-    summary = run_with_progress(spec, segmenter, f"segmenting into {out}")
+    summary = run_with_progress(spec, segmenter, f"segmenting into {out}", photos)
     warn(message for message in summary.warnings if message not in known)
     show_summary(summary)
     return summary.failed
 
 
-def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str) -> JobSummary:
+def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str,
+                      notes: Sequence[str] = ()) -> JobSummary:
     """The job with a bar on a terminal."""
     with progress(description) as update:
-        return run_job(spec, segmenter=segmenter, on_progress=lambda now: update(now.done + now.failed, now.total))
+        return run_job(spec, segmenter=segmenter, notes=notes,
+                       on_progress=lambda now: update(now.done + now.failed, now.total))
 
 
 def show_summary(summary: JobSummary) -> None:

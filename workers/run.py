@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +71,12 @@ class JobSummary:
 
 
 def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = None,
-            segmenter: Segmenter | None = None) -> JobSummary:
+            segmenter: Segmenter | None = None, notes: Sequence[str] = ()) -> JobSummary:
     """Does the whole job and writes the folder `spec.out` (docs/output.md).
 
     on_progress is called at most ten times a second and at the end, in the calling thread. A segmenter that is
-    loaded already may be given instead of loading `spec.model` (it must fit the spec).
+    loaded already may be given instead of loading `spec.model` (it must fit the spec). notes: warnings of the caller,
+    for job.json and the report.
 
     One bad picture never stops the rest. Raises LexisegError for what concerns the job as a whole; then, and at
     Ctrl-C, finished masks stay whole, nothing half-written stays, and job.json says "stopped".
@@ -86,7 +87,7 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
         segmenter = _load(spec)
     vocabulary = spec.vocabulary.frozen()
     prepare_out(out)
-    job = _describe(spec, vocabulary, segmenter, inputs)
+    job = _describe(spec, vocabulary, segmenter, inputs, notes)
     write_job(out, job)
     vocabulary.save(out / "vocabulary.yaml")
     write_classes(out, vocabulary)
@@ -155,14 +156,15 @@ def _load(spec: JobSpec) -> Segmenter:
     return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
 
 
-def _describe(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter, inputs: Inputs) -> Job:
+def _describe(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter, inputs: Inputs,
+              notes: Sequence[str]) -> Job:
     # a backend of the tests or of a user need not know of cards, words and warnings
     card = getattr(segmenter, "card", None)
     known_words = getattr(card, "known_words", None)
-    notes: list[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
+    lacks: list[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
     unreadable = tuple(Problem(path=folder.path, code=folder.code, message=folder.message)
                        for folder in inputs.unreadable)
-    warnings = (*vocabulary.warnings(), *notes, *(problem.message for problem in unreadable))
+    warnings = (*vocabulary.warnings(), *lacks, *notes, *(problem.message for problem in unreadable))
     return Job(
         state="running", spec=spec.model_dump(mode="json", exclude={"vocabulary"}), total=len(inputs.items),
         counts=_by_state(Counter()), warnings=tuple(dict.fromkeys(warnings)), unreadable_folders=unreadable,

@@ -64,6 +64,7 @@ def test_photographs_before_a_pocket_model_are_a_warning(lexiseg, models, pictur
     assert result.exit_code == 0
     assert "1 of the first 4 pictures look like photographs (holiday.jpg, JPEG of 64x48)" in result.stderr
     assert "--model DIR" in result.stderr
+    assert "look like photographs" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("size", "suffix", "warned"), [

@@ -1,0 +1,1 @@
+"""Each figure of docs/benchmarks.md has a command here."""
