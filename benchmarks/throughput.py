@@ -1,4 +1,4 @@
-"""Speed and memory of whole jobs: `python -m benchmarks.throughput [pocket] [vit-b-16] [memory]`.
+"""Speed and memory: `python -m benchmarks.throughput [scenes] [pocket] [vit-b-16] [memory]`.
 
 A ratio compares `run_job` (decode, score, refine, write, report) with the bare encoder of the same model on tensors
 that are ready, in batches of the same size, in one process and alternating, so that the machine's mood cancels out.
@@ -102,6 +102,17 @@ def memory_growth(model_dir: Path, work: Path, first: int = 1000, last: int = 50
             "growth %": round(100 * float(late / early - 1), 2)}
 
 
+def scene_rate(count: int = 1000) -> dict[str, float]:
+    """Scenes per second of one core, after the drawings are loaded."""
+    dataset = PictogramDataset(count=count, seed=9)
+    for i in range(100):
+        dataset.load(i)
+    started = time.process_time()
+    for i in range(count):
+        dataset.load(i)
+    return {"scenes/s": round(count / (time.process_time() - started), 1)}
+
+
 def resident_mb() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -109,7 +120,7 @@ def resident_mb() -> float:
 
 def main() -> None:
     """Reads the command line and prints JSON."""
-    tasks = ("pocket", "vit-b-16", "memory")
+    tasks = ("scenes", "pocket", "vit-b-16", "memory")
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("tasks", nargs="*", default=tasks, metavar="TASK", help=f"of {', '.join(tasks)}")
     parser.add_argument("--rounds", type=int, default=3)
@@ -118,7 +129,9 @@ def main() -> None:
     for task in given.tasks:
         with tempfile.TemporaryDirectory() as name:
             work = Path(name)
-            if task == "pocket":
+            if task == "scenes":
+                result = scene_rate()
+            elif task == "pocket":
                 result = ratios(pocket, 128, 800, given.rounds, work)
             elif task == "vit-b-16":
                 result = ratios(random_vit(work / "model"), 224, 96, given.rounds, work)

@@ -31,7 +31,7 @@ COLOURS = {
     "gray": (140, 140, 140), "black": (45, 45, 50),
 }
 SPLITS = {"all": (True, False), "seen": (True,), "unseen": (False,)}
-LUMA = np.float32((0.299, 0.587, 0.114))
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,13 +155,13 @@ def _dyed(sprite_ww4: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArra
     alpha_ww1 = sprite_ww4[..., 3:].astype(np.float32)
     shade_ww1 = 0.35 * alpha_ww1 / 255 + 0.9 * luma_ww1 / 255
     out = sprite_ww4.copy()
-    out[..., :3] = np.minimum(shade_ww1 * np.float32(colour), alpha_ww1)
+    out[..., :3] = np.minimum(shade_ww1 * np.array(colour, np.float32), alpha_ww1)
     return out
 
 
 def _toned(sprite_ww4: NDArray[np.uint8], rng: Generator) -> NDArray[np.uint8]:
     """Slightly brighter or darker, channels apart; alpha unchanged."""
-    gain_3 = np.float32(rng.uniform(0.85, 1.12) * rng.uniform(0.94, 1.06, 3))
+    gain_3 = (rng.uniform(0.85, 1.12) * rng.uniform(0.94, 1.06, 3)).astype(np.float32)
     out = sprite_ww4.copy()
     out[..., :3] = np.minimum(sprite_ww4[..., :3] * gain_3, sprite_ww4[..., 3:])
     return out

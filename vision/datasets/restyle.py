@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 Sprite = NDArray[np.uint8]
-LUMA = np.float32((0.299, 0.587, 0.114))
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 
 
 def restyle(sprite_ww4: Sprite, rng: Generator) -> Sprite:
@@ -35,20 +35,20 @@ def _recolour(rgb_ww3: NDArray[np.float32], alpha_ww1: NDArray[np.float32], rng:
     angle = rng.normal(0, 0.25)
     cos, sin, third = np.cos(angle), np.sin(angle), 1 / 3
     root = np.sqrt(third)
-    turn_33 = np.float32([[cos + (1 - cos) * third, third * (1 - cos) - root * sin, third * (1 - cos) + root * sin],
-                          [third * (1 - cos) + root * sin, cos + third * (1 - cos), third * (1 - cos) - root * sin],
-                          [third * (1 - cos) - root * sin, third * (1 - cos) + root * sin, cos + third * (1 - cos)]])
+    plus, minus = third * (1 - cos) + root * sin, third * (1 - cos) - root * sin
+    same = cos + (1 - cos) * third
+    turn_33 = np.array([[same, minus, plus], [plus, same, minus], [minus, plus, same]], np.float32)
     saturation = rng.uniform(0.0, 0.4) if rng.random() < 0.08 else rng.uniform(0.6, 1.4)
     grey_33 = np.repeat(LUMA[None], 3, 0)
     contrast, lift = rng.uniform(0.75, 1.25), rng.uniform(-0.12, 0.12)
     matrix_33 = contrast * (saturation * turn_33 + (1 - saturation) * grey_33)
-    return rgb_ww3 @ matrix_33.T.astype(np.float32) + alpha_ww1 * np.float32(0.5 * (1 - contrast) + lift)
+    return rgb_ww3 @ matrix_33.T.astype(np.float32) + alpha_ww1 * float(0.5 * (1 - contrast) + lift)
 
 
 def _flatten(rgb_ww3: NDArray[np.float32], alpha_ww1: NDArray[np.float32], levels: int) -> NDArray[np.float32]:
     """Few tones per channel, as in flat styles."""
     share = rgb_ww3 / np.maximum(alpha_ww1, 1)
-    return np.round(share * levels) / levels * alpha_ww1
+    return (np.round(share * levels) / levels * alpha_ww1).astype(np.float32)
 
 
 def _shade(rgb_ww3: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
@@ -56,7 +56,8 @@ def _shade(rgb_ww3: NDArray[np.float32], rng: Generator) -> NDArray[np.float32]:
     side = rgb_ww3.shape[0]
     y_ww, x_ww = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.35)
-    return rgb_ww3 * (1 + strength * (np.cos(angle) * x_ww + np.sin(angle) * y_ww))[..., None]
+    light_ww = 1 + strength * (np.cos(angle) * x_ww + np.sin(angle) * y_ww)
+    return rgb_ww3 * light_ww[..., None].astype(np.float32)
 
 
 def _blur(sprite_ww4: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ def _noise(rng: Generator, side: int, cells: int | tuple[int, int]) -> Picture:
 def _tint(level_HW: Picture, low: tuple[int, int, int], high: tuple[int, int, int]) -> Picture:
     """Colours between `low` (level -1) and `high` (level 1)."""
     weight_HW1 = np.clip((level_HW + 1) / 2, 0, 1)[..., None]
-    return (np.float32(low) * (1 - weight_HW1) + np.float32(high) * weight_HW1).astype(np.float32)
+    return (np.array(low) * (1 - weight_HW1) + np.array(high) * weight_HW1).astype(np.float32)
 
 
 def _axes(side: int) -> tuple[Picture, Picture]:
@@ -49,20 +49,21 @@ def _sand(rng: Generator, side: int) -> Picture:
     y, x = _axes(side)
     ripple = np.sin((y + rng.uniform(-0.4, 0.4) * x + 9 * _noise(rng, side, 4)) * rng.uniform(0.15, 0.5))
     grain = rng.normal(0, 0.35, (side, side)).astype(np.float32)
-    return _tint(rng.uniform(0, 0.5) * ripple + grain * rng.uniform(0.3, 1), (190, 150, 95), (245, 222, 170))
+    level_HW = (rng.uniform(0, 0.5) * ripple + grain * rng.uniform(0.3, 1)).astype(np.float32)
+    return _tint(level_HW, (190, 150, 95), (245, 222, 170))
 
 
 def _water(rng: Generator, side: int) -> Picture:
     y, x = _axes(side)
     bend = _noise(rng, side, (int(rng.integers(6, 16)), int(rng.integers(3, 6))))
     waves = np.sin(y * rng.uniform(0.25, 0.7) + bend * rng.uniform(2, 4) + x * rng.uniform(-0.05, 0.05))
-    return _tint(0.7 * waves + 0.3 * bend, (15, 75, 150), (80, 180, 225))
+    return _tint((0.7 * waves + 0.3 * bend).astype(np.float32), (15, 75, 150), (80, 180, 225))
 
 
 def _sky(rng: Generator, side: int) -> Picture:
     y, _ = _axes(side)
     clouds = _noise(rng, side, int(rng.integers(3, 6))) + 0.4 * _noise(rng, side, int(rng.integers(8, 14)))
-    blue = _tint(2 * y / side - 1, (90, 165, 235), (185, 222, 250))
+    blue = _tint((2 * y / side - 1).astype(np.float32), (90, 165, 235), (185, 222, 250))
     cover = np.clip(clouds - rng.uniform(0.0, 0.9), 0, 1)[..., None] * rng.uniform(0.5, 1.2)
     return blue * (1 - np.minimum(cover, 1)) + 252 * np.minimum(cover, 1)
 

@@ -69,8 +69,8 @@ STAGES = (
     Stage(side=48, counts=(1, 1), sizes=(38, 48), loose=0.0, best=12, batch=192, steps=700),
     Stage(side=48, counts=(1, 1), sizes=(26, 48), loose=1.0, best=8, batch=192, steps=700),
     Stage(side=40, counts=(1, 1), sizes=(30, 42), loose=0.3, best=10, batch=256, steps=2000),
-    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.5, best=8, batch=96, steps=700),
-    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.5, best=10, batch=40, steps=700),
+    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.5, best=8, batch=96, steps=450),
+    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.5, best=10, batch=40, steps=600),
 )
 
 
@@ -108,7 +108,7 @@ class PhraseBank:
         template = rng.choice(len(TEMPLATES), p=(0.4, 0.3, 0.1, 0.1, 0.1))
         tokens_KT = self.tokens[template][ids_K.to(self.tokens[0].device)].clone()
         words_K = (tokens_KT > 2).sum(1) - 1
-        hide = (torch.rand(tokens_KT.shape, device=tokens_KT.device) < 0.04) & (tokens_KT > 2)
+        hide = torch.from_numpy(rng.random(tuple(tokens_KT.shape)) < 0.04).to(tokens_KT.device) & (tokens_KT > 2)
         hide &= (words_K > 2)[:, None] & (tokens_KT < tokens_KT.max())
         return ids_K, tokens_KT.masked_fill(hide, 1)
 
@@ -145,7 +145,7 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
                 late = time.monotonic() - started > 60 * minutes
                 if step % report == 0:
                     line = {"step": step, "of": total, "side": stage.side, **{k: round(v, 4) for k, v in sums.items()},
-                            "scale": round(float(model.logit_scale.exp()), 2),
+                            "scale": round(math.exp(model.logit_scale.item()), 2),
                             "minutes": round((time.monotonic() - started) / 60, 2)}
                     print(json.dumps(line), flush=True)
                     with (folder / "curve.jsonl").open("a", encoding="utf-8") as file:
@@ -203,8 +203,8 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
     device = model.logit_scale.device
     kind = torch.bfloat16
     rows = batch.images_B3SS.shape[2] // 8
-    corner = tuple(int(v) for v in rng.integers(0, model.visual.grid_size[0] - rows + 1, 2))
-    image_BE, patches_BPE = encode_image(model, normalised(batch.images_B3SS.to(device), kind), corner)
+    top, left = (int(v) for v in rng.integers(0, model.visual.grid_size[0] - rows + 1, 2))
+    image_BE, patches_BPE = encode_image(model, normalised(batch.images_B3SS.to(device), kind), (top, left))
     image_BE, patches_BPE = F.normalize(image_BE.float(), dim=-1), F.normalize(patches_BPE, dim=-1)
     ids_K, tokens_KT = bank.draw(batch.named_BM, bank_size, rng)
     bank_KE = F.normalize(encode_text(model, tokens_KT, kind).float(), dim=-1)
@@ -226,7 +226,8 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
         optimiser.step()
     with torch.no_grad():
         model.logit_scale.clamp_(max=math.log(40))
-    return {"pooled": pooled.item(), "cover": cover.item(), "explain": explain.item(), "phrase": phrase.item(), "caption": caption.item()}
+    return {"pooled": pooled.item(), "cover": cover.item(), "explain": explain.item(), "phrase": phrase.item(),
+            "caption": caption.item()}
 
 
 def save_checkpoint(path: Path, model: CLIP, optimisers: Sequence[torch.optim.Optimizer], step: int) -> None:

@@ -1,6 +1,7 @@
 """What teaches the pocket CLIP: captions and their noun phrases. Nothing here sees a mask.
 
-Shapes: B pictures, P patches, L the best of them for a phrase, K phrases of the bank, M most phrases of a caption, E embedding.
+Shapes: B pictures, P patches, L the best of them for a phrase, K phrases of the bank, M most phrases of a caption, E
+embedding.
 """
 
 from __future__ import annotations

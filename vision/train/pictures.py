@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -82,7 +84,8 @@ class CaptionedPictures(IterableDataset):
             yield self._batch(loaded, pools, tokenizer, number)
             number += 1
 
-    def _batch(self, sheets: list[SpriteSheet], pools: list, tokenizer, number: int) -> Batch:
+    def _batch(self, sheets: list[SpriteSheet], pools: list[NDArray[np.intp]],
+               tokenizer: Tokenizer, number: int) -> Batch:
         ids, members, width = _phrase_ids(), _members(), self.counts[1] + 1
         images = np.empty((self.batch, self.side, self.side, 3), np.uint8)
         named = np.full((self.batch, width), -1, np.int64)

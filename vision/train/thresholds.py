@@ -39,7 +39,7 @@ class TrainingScenes(PictogramDataset):
         return scene.image_HW3, scene.labels_HW
 
 
-def grid(model: Path, sheets: list[Path], count: int) -> Iterator[dict[str, float | str]]:
+def grid(model: Path, sheets: list[Path], count: int) -> Iterator[dict[str, float]]:
     """mIoU of seen names (present+20) for each pair of numbers, one row at a time."""
     card = load_card(model)
     dataset = TrainingScenes(count, sheets)

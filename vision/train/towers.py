@@ -7,18 +7,20 @@ about half as slow again as autocast. Shapes: B batch, N tokens, D width, E embe
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
 
-def block(x_BND: Tensor, layer: nn.Module, heads: int, bias_NN: Tensor | None = None) -> Tensor:
+def block(x_BND: Tensor, layer: Any, heads: int, bias_NN: Tensor | None = None) -> Tensor:
     """One pre-norm transformer block (`open_clip.transformer.ResidualAttentionBlock`)."""
     batch, tokens, width = x_BND.shape
     kind = x_BND.dtype
 
-    def weights(module: nn.Module) -> tuple[Tensor, Tensor]:
+    def weights(module: Any) -> tuple[Tensor, Tensor]:
         return module.weight.to(kind), module.bias.to(kind)
 
     h_BND = F.layer_norm(x_BND, (width,), *weights(layer.ln_1))
@@ -34,7 +36,7 @@ def block(x_BND: Tensor, layer: nn.Module, heads: int, bias_NN: Tensor | None = 
     return x_BND + F.linear(F.gelu(F.linear(h_BND, *weights(layer.mlp.c_fc))), *weights(layer.mlp.c_proj))
 
 
-def positions(visual: nn.Module, rows: int, columns: int, corner: tuple[int, int]) -> Tensor:
+def positions(visual: Any, rows: int, columns: int, corner: tuple[int, int]) -> Tensor:
     """Position embeddings of a window of the grid that begins at `corner` (row, column): (1 + rows * columns, D)."""
     height, width = visual.grid_size
     table = visual.positional_embedding
