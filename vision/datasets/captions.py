@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from numpy.random import Generator
 
-if TYPE_CHECKING:
-    from vision.datasets.pictograms import SceneObject, SceneRelation
+from vision.datasets.scene import Caption, Mention, SceneObject, SceneRelation
 
 SUPERCLASS_RATE = 0.25
 """Share of the mentions that name an object by its super-class (the world asks for at least 0.20)."""
@@ -24,28 +20,6 @@ PLACES = {
     "wooden floor": ("on a wooden floor", "on the wooden floor", "lying on a wooden floor"),
     "night sky": ("in the night sky", "against the night sky", "under a night sky"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mention:
-    """A noun phrase of a caption and what it stands for."""
-
-    phrase: str
-    """Without article: "small red dog", "mammal"."""
-    noun: str
-    """The name or super-class alone."""
-    object: int
-    """Index of the object in the scene."""
-    by_superclass: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caption:
-    """A true sentence about a scene; every object is mentioned, and the texture unless `texture` is None."""
-
-    text: str
-    mentions: tuple[Mention, ...]
-    texture: str | None
 
 
 def with_article(phrase: str, article: str) -> str:

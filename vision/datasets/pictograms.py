@@ -6,7 +6,6 @@ one. Shapes: S side of the scene in pixels, w side of a sprite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from parsers import Code, DatasetError
-from vision.datasets.captions import Caption, write_caption
+from vision.datasets.captions import write_caption
 from vision.datasets.restyle import restyle
+from vision.datasets.scene import Scene, SceneObject, SceneRelation
 from vision.datasets.sprites import CELL, SpriteSheet, concepts, load_sheet, texture_names
 from vision.datasets.textures import background
 
@@ -32,50 +32,6 @@ COLOURS = {
 }
 SPLITS = {"all": (True, False), "seen": (True,), "unseen": (False,)}
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneObject:
-    """One thing in a scene."""
-
-    name: str
-    superclass: str
-    label: int
-    """Label id of the dataset."""
-    attributes: tuple[str, ...]
-    """Sizes and colours that are true: "small", "large", "red" ..."""
-    box: tuple[int, int, int, int]
-    """x, y, width, height in pixels of the visible part."""
-    area: int
-    """Visible pixels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneRelation:
-    """A spatial relation that is true in the picture; `subject` and `object` index the scene's objects."""
-
-    subject: int
-    predicate: str
-    object: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """A picture and everything that is known of it."""
-
-    image_HW3: NDArray[np.uint8]
-    labels_HW: NDArray[np.uint16]
-    instances_HW: NDArray[np.uint8]
-    """0 background, k object k - 1."""
-    texture: str
-    objects: tuple[SceneObject, ...]
-    relations: tuple[SceneRelation, ...]
-    caption: Caption
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the things and of the texture, once each."""
-        return tuple(dict.fromkeys((*(thing.name for thing in self.objects), self.texture)))
 
 
 def make_scene(
