@@ -123,6 +123,8 @@ def test_a_run_goes_on_from_its_checkpoint_and_gives_a_model_that_open_clip_load
     models = [open_clip.create_model(f"local-dir:{folder}") for folder in exported]
     for (name, a), b in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
         assert torch.allclose(a, b, atol=2e-3), name
+    more = train_clip(tmp_path / "more", [SHEET], minutes=60, stages=TINY[:1], init=exported[0], seed=9)
+    assert more["done"], "a second round starts from an exported model"
     tokens = open_clip.get_tokenizer(f"local-dir:{exported[0]}")(["a red dog", "a picture of a cup"])
     assert models[0].encode_text(tokens).shape == (2, 192)
     assert (exported[0] / "open_clip_model.safetensors").stat().st_size <= 8_000_000

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,6 +29,7 @@ from vision.train.towers import encode_image, encode_text
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 EMBED = 192
+WEIGHTS = "open_clip_model.safetensors"
 PEAKS = (0.02, 1e-3)
 """Highest learning rates of Muon and AdamW."""
 BANK_TOKENS = 12
@@ -72,6 +73,12 @@ STAGES = (
     Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.5, best=8, batch=96, steps=450),
     Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.5, best=10, batch=40, steps=600),
 )
+MORE_STAGES = (
+    Stage(side=40, counts=(1, 1), sizes=(28, 42), loose=0.4, best=10, batch=256, steps=4500),
+    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.4, best=8, batch=96, steps=1200),
+    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.4, best=10, batch=40, steps=1500),
+)
+"""A second round for a model that went through `STAGES`; about two and a half hours on two CPU cores."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 60, floor: float = 0.03) -> float:
@@ -114,15 +121,20 @@ class PhraseBank:
 
 
 def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str = "cpu",
-               stages: tuple[Stage, ...] = STAGES, seed: int = 0, bank_size: int = 400, report: int = 50) -> dict:
+               stages: tuple[Stage, ...] = STAGES, init: Path | None = None, seed: int = 0, bank_size: int = 400,
+               report: int = 50) -> dict:
     """Trains until the stages or the minutes end, whichever comes first; returns {"step", "total", "done"}.
 
-    folder: holds `checkpoint.safetensors` and `curve.jsonl`, one line per `report` steps.
+    folder: holds `checkpoint.safetensors` and `curve.jsonl`, one line per `report` steps. init: an exported model to
+    start from instead of random weights.
     """
     torch.manual_seed(seed)
     target = torch.device(device)
     model = CLIP(**model_config(), init_logit_scale=math.log(14)).to(target)
-    initialise(model, next(iter(_pictures(sheets, stages[0], seed + 1, 0))).images_B3SS)
+    if init:
+        model.load_state_dict({name: value.float() for name, value in load_file(init / WEIGHTS).items()})
+    else:
+        initialise(model, next(iter(_pictures(sheets, stages[0], seed + 1, 0))).images_B3SS)
     optimisers = make_optimisers(model)
     checkpoint = folder / "checkpoint.safetensors"
     step = load_checkpoint(checkpoint, model, optimisers) if checkpoint.is_file() else 0

@@ -10,15 +10,14 @@ from safetensors.torch import save
 
 from parsers.files import pretty_json, sha256_file, write_atomic
 from vision.models import CARD_FILE, ModelCard
-from vision.train.clip import MEAN, STD, model_config
+from vision.train.clip import MEAN, STD, WEIGHTS, model_config
 from vision.train.pictures import bank_phrases
 from vision.train.tokenizer import known_words, save_tokenizer
 
-WEIGHTS = "open_clip_model.safetensors"
 TEMPLATES = ("{}", "a {}", "a picture of a {}")
 ENSEMBLE = "max"
-THRESHOLDS = {"logit_scale": 30.0, "temperature": 0.02}
-"""Chosen on training scenes; see docs/pocket.md."""
+THRESHOLDS = {"logit_scale": 20.0, "temperature": 0.02, "presence_weight": 0.0}
+"""Chosen on training scenes by `python -m vision.train thresholds`; see docs/pocket.md."""
 LICENCE = "trained on drawings of Noto Color Emoji (OFL-1.1), OpenMoji (CC BY-SA 4.0) and Fluent Emoji (MIT)"
 
 
