@@ -11,8 +11,8 @@ SHEETS = ("noto", "openmoji", "fluent-flat", "fluent-modern")
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "8589934592",
                "MALLOC_TOP_PAD_": "268435456"}
-"""glibc gives large blocks back to the system after each step and asks for them again; kept, a step on the CPU takes
-0.5 s instead of 0.5 to 4 s."""
+"""glibc gives large blocks back to the system after each step and asks for them again; kept, a step on the CPU does
+not stall now and then."""
 
 
 def _sheets(parser: argparse.ArgumentParser, folder: Path) -> list[Path]:

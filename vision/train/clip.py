@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vision.datasets.sprites import concepts, texture_names
 from vision.train.losses import caption_loss, patch_losses, phrase_loss
 from vision.train.pictures import Batch, CaptionedPictures, bank_phrases
 from vision.train.tokenizer import CONTEXT_LENGTH, known_words, make_tokenizer
@@ -103,7 +104,7 @@ class PhraseBank:
         tokenizer.enable_padding(pad_id=0, length=BANK_TOKENS)
         self.tokens = [torch.tensor([e.ids for e in tokenizer.encode_batch([t.format(p) for p in bank_phrases()])],
                                     device=device) for t in TEMPLATES]
-        self.always = 56  # textures and super-classes
+        self.always = len(texture_names()) + len({concept.superclass for concept in concepts()})  # come first
 
     def draw(self, named_BM: Tensor, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Bank ids (K,) that hold all named ones, and their tokens (K, T); single words are sometimes unknown."""
@@ -177,8 +178,8 @@ def _pictures(sheets: list[Path], stage: Stage, seed: int, start: int) -> Captio
 
 
 def make_optimisers(model: CLIP) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Muon for the matrices inside the blocks, AdamW for the rest; on this task Muon needs about a third fewer
-    pictures for the same loss (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon)."""
+    """Muon for the matrices inside the blocks, AdamW for the rest (Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon)."""
     inner = [p for name, p in model.named_parameters() if p.ndim == 2 and "resblocks" in name]
     chosen = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in chosen]
