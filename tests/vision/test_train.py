@@ -13,7 +13,7 @@ from open_clip.model import CLIP
 from tokenizers import Tokenizer
 
 from vision.datasets.sprites import PICTOGRAMS, concepts
-from vision.train.clip import Stage, model_config, train_clip
+from vision.train.clip import Stage, Stream, model_config, train_clip
 from vision.train.export import export_clip
 from vision.train.losses import caption_loss, patch_losses, phrase_loss
 from vision.train.pictures import CaptionedPictures, bank_phrases
@@ -21,8 +21,9 @@ from vision.train.tokenizer import known_words, make_tokenizer, words_of
 from vision.train.towers import encode_image, encode_text
 
 SHEET = PICTOGRAMS / "noto.webp"
-TINY = (Stage(side=48, counts=(1, 1), sizes=(26, 46), loose=0.5, best=3, batch=4, steps=2),
-        Stage(side=64, counts=(1, 2), sizes=(26, 46), loose=0.5, best=3, batch=4, steps=2))
+ONE = Stream(side=48, counts=(1, 1), sizes=(26, 46), loose=0.5, best=(2, 3), share=0.2, batch=4)
+TWO = Stream(side=64, counts=(1, 2), sizes=(26, 46), loose=0.5, best=(3, 3), share=0.1, batch=4)
+TINY = (Stage(streams=(ONE,), steps=1), Stage(streams=(TWO, ONE), steps=3))
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +69,17 @@ def test_batches_hold_captions_and_true_phrases_but_no_mask():
     assert set(bank_phrases()[8:]) == seen
 
 
-def test_patch_losses_equal_a_plain_loop():
+@pytest.mark.parametrize("lifted", [0.0, 0.6])
+def test_patch_losses_equal_a_plain_loop(lifted):
     torch.manual_seed(1)
     patches = F.normalize(torch.randn(2, 9, 6), dim=-1)
     bank = F.normalize(torch.randn(7, 6), dim=-1)
     named = torch.tensor([[0, 3, -1], [5, -1, -1]])
     unknown = torch.zeros(2, 7, dtype=torch.bool)
     unknown[0, 4] = True
-    pooled, cover, explain = patch_losses(patches, bank, named, unknown, torch.tensor(10.0), best=2)
+    best, share = {0: 3, 3: 2, 5: 2}, {0: 0.0, 3: lifted, 5: lifted}
+    pooled, cover, explain = patch_losses(patches, bank, named, unknown, torch.tensor(10.0),
+                                          torch.where(named == 0, 3, 2), torch.where(named == 0, 0.0, lifted))
     pools, covers, explains = [], [], []
     for b in range(2):
         allowed = [k for k in range(7) if not unknown[b, k]]
@@ -84,12 +88,14 @@ def test_patch_losses_equal_a_plain_loop():
         for p in range(9):
             logits = 10 * bank @ patches[b, p]
             logp.append({k: float(logits[k] - torch.logsumexp(logits[allowed], 0)) for k in true})
-            explains.append(-math.log(sum(math.exp(v) for v in logp[-1].values())))
+        owned = {k: np.mean([math.exp(row[k]) / sum(map(math.exp, row.values())) for row in logp]) for k in true}
+        lift = {k: min(max(1.0, share[k] / owned[k]), 20.0) for k in true}
+        explains += [-math.log(sum(lift[k] * math.exp(v) for k, v in row.items())) for row in logp]
         for k in true:
-            top = sorted(range(9), key=lambda p: -logp[p][k])[:2]
+            top = sorted(range(9), key=lambda p: -logp[p][k])[:best[k]]
             mean = torch.stack([10 * bank @ patches[b, p] for p in top]).mean(0)
             pools.append(-float(mean[k] - torch.logsumexp(mean[allowed], 0)))
-            covers.append(-np.mean(sorted((row[k] for row in logp), reverse=True)[:2]))
+            covers.append(-np.mean([logp[p][k] for p in top]))
     assert float(pooled) == pytest.approx(np.mean(pools), abs=1e-5)
     assert float(cover) == pytest.approx(np.mean(covers), abs=1e-5)
     assert float(explain) == pytest.approx(np.mean(explains), abs=1e-5)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -50,8 +51,8 @@ def model_config() -> dict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A part of the training with one kind of picture."""
+class Stream:
+    """One kind of picture to learn from."""
 
     side: int
     """Pixels."""
@@ -61,25 +62,39 @@ class Stage:
     """Smallest and largest side of a thing in pixels."""
     loose: float
     """Share of the pictures whose poses and drawing styles vary more than in validation scenes."""
-    best: int
-    """How many patches a phrase must name (losses.patch_losses)."""
+    best: tuple[int, int]
+    """How many patches must name a texture, and how many a thing (losses.patch_losses)."""
+    share: float
+    """Share of the picture that a thing should own at least (losses.patch_losses)."""
     batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A part of the training: steps that take the streams in turn."""
+
+    streams: tuple[Stream, ...]
     steps: int
 
 
-STAGES = (
-    Stage(side=48, counts=(1, 1), sizes=(38, 48), loose=0.0, best=12, batch=192, steps=700),
-    Stage(side=48, counts=(1, 1), sizes=(26, 48), loose=1.0, best=8, batch=192, steps=700),
-    Stage(side=40, counts=(1, 1), sizes=(30, 42), loose=0.3, best=10, batch=256, steps=2000),
-    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.5, best=8, batch=96, steps=450),
-    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.5, best=10, batch=40, steps=600),
+FIRST = (
+    Stream(side=48, counts=(1, 1), sizes=(38, 48), loose=0.0, best=(12, 12), share=0.0, batch=192),
+    Stream(side=48, counts=(1, 1), sizes=(26, 48), loose=1.0, best=(8, 8), share=0.0, batch=192),
+    Stream(side=40, counts=(1, 1), sizes=(30, 42), loose=0.3, best=(10, 10), share=0.0, batch=256),
+    Stream(side=80, counts=(1, 3), sizes=(26, 60), loose=0.5, best=(8, 8), share=0.0, batch=96),
+    Stream(side=128, counts=(1, 5), sizes=(26, 76), loose=0.5, best=(10, 10), share=0.0, batch=40),
 )
+STAGES = tuple(Stage(streams=(stream,), steps=steps)
+               for stream, steps in zip(FIRST, (700, 700, 2000, 450, 600), strict=True))
+ONE = Stream(side=40, counts=(1, 1), sizes=(28, 42), loose=0.3, best=(4, 10), share=0.3, batch=256)
+FEW = Stream(side=80, counts=(1, 3), sizes=(26, 60), loose=0.3, best=(20, 12), share=0.1, batch=96)
+SCENES = Stream(side=128, counts=(1, 5), sizes=(26, 76), loose=0.3, best=(20, 12), share=0.05, batch=40)
 MORE_STAGES = (
-    Stage(side=40, counts=(1, 1), sizes=(28, 42), loose=0.4, best=10, batch=256, steps=4500),
-    Stage(side=80, counts=(1, 3), sizes=(26, 60), loose=0.4, best=8, batch=96, steps=1200),
-    Stage(side=128, counts=(1, 5), sizes=(26, 76), loose=0.4, best=10, batch=40, steps=1500),
+    Stage(streams=(ONE,), steps=2600),
+    Stage(streams=(ONE, FEW), steps=1400),
+    Stage(streams=(SCENES, ONE, SCENES, FEW), steps=2600),
 )
-"""A second round for a model that went through `STAGES`; about two and a half hours on two CPU cores."""
+"""A second round for a model that went through `STAGES`; about two hours on two CPU cores."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 60, floor: float = 0.03) -> float:
@@ -126,8 +141,8 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
                report: int = 50) -> dict:
     """Trains until the stages or the minutes end, whichever comes first; returns {"step", "total", "done"}.
 
-    folder: holds `checkpoint.safetensors` and `curve.jsonl`, one line per `report` steps. init: an exported model to
-    start from instead of random weights.
+    folder: holds `checkpoint.safetensors` and `curve.jsonl`, a line per stream every `report` steps. init: an exported
+    model to start from instead of random weights.
     """
     torch.manual_seed(seed)
     target = torch.device(device)
@@ -135,7 +150,7 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
     if init:
         model.load_state_dict({name: value.float() for name, value in load_file(init / WEIGHTS).items()})
     else:
-        initialise(model, next(iter(_pictures(sheets, stages[0], seed + 1, 0))).images_B3SS)
+        initialise(model, next(iter(_streams(sheets, stages[0], seed + 1, 0)[0])).images_B3SS)
     optimisers = make_optimisers(model)
     checkpoint = folder / "checkpoint.safetensors"
     step = load_checkpoint(checkpoint, model, optimisers) if checkpoint.is_file() else 0
@@ -145,25 +160,30 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
     started, first = time.monotonic(), 0
     for stage in stages:
         if step < first + stage.steps:
-            pictures = _pictures(sheets, stage, seed + first + 2, step - first)
-            loader = iter(DataLoader(pictures, batch_size=None, num_workers=1, prefetch_factor=3))
-            sums: dict[str, float] = {}
+            loaders = [iter(DataLoader(pictures, batch_size=None, num_workers=1, prefetch_factor=3))
+                       for pictures in _streams(sheets, stage, seed + first + 2, step - first)]
+            losses: list[list[dict[str, float]]] = [[] for _ in loaders]
             while step < first + stage.steps:
                 for optimiser, peak in zip(optimisers, PEAKS, strict=True):
                     for group in optimiser.param_groups:
                         group["lr"] = rate(step, total, peak)
-                values = train_step(model, optimisers, bank, next(loader), stage.best, step, seed, bank_size)
+                turn = (step - first) % len(loaders)
+                losses[turn].append(train_step(model, optimisers, bank, next(loaders[turn]), stage.streams[turn],
+                                               step, seed, bank_size))
                 step += 1
-                sums = {name: sums.get(name, 0.0) + value / report for name, value in values.items()}
                 late = time.monotonic() - started > 60 * minutes
                 if step % report == 0:
-                    line = {"step": step, "of": total, "side": stage.side, **{k: round(v, 4) for k, v in sums.items()},
-                            "scale": round(math.exp(model.logit_scale.item()), 2),
-                            "minutes": round((time.monotonic() - started) / 60, 2)}
-                    print(json.dumps(line), flush=True)
-                    with (folder / "curve.jsonl").open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line) + "\n")
-                    sums = {}
+                    minute = round((time.monotonic() - started) / 60, 2)
+                    for stream, found in zip(stage.streams, losses, strict=True):
+                        if not found:
+                            continue
+                        means = {name: round(fmean(values[name] for values in found), 4) for name in found[0]}
+                        line = {"step": step, "of": total, "side": stream.side, **means,
+                                "scale": round(math.exp(model.logit_scale.item()), 2), "minutes": minute}
+                        print(json.dumps(line), flush=True)
+                        with (folder / "curve.jsonl").open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(line) + "\n")
+                        found.clear()
                 if step % (report * 4) == 0 or late or step == total:
                     save_checkpoint(checkpoint, model, optimisers, step)
                 if late:
@@ -172,9 +192,12 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
     return {"step": step, "total": total, "done": True}
 
 
-def _pictures(sheets: list[Path], stage: Stage, seed: int, start: int) -> CaptionedPictures:
-    return CaptionedPictures(sheets, side=stage.side, counts=stage.counts, sizes=stage.sizes, loose=stage.loose,
-                             batch=stage.batch, seed=seed, start=start)
+def _streams(sheets: list[Path], stage: Stage, seed: int, step: int) -> list[CaptionedPictures]:
+    """The pictures of each stream from a step of the stage on."""
+    turns = len(stage.streams)
+    return [CaptionedPictures(sheets, side=stream.side, counts=stream.counts, sizes=stream.sizes, loose=stream.loose,
+                              batch=stream.batch, seed=seed + turn, start=(step - turn + turns - 1) // turns)
+            for turn, stream in enumerate(stage.streams)]
 
 
 def make_optimisers(model: CLIP) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
@@ -209,7 +232,7 @@ def initialise(model: CLIP, images_B3SS: Tensor) -> None:
     visual.positional_embedding[1:] = 0.1 * waves
 
 
-def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: PhraseBank, batch: Batch, best: int,
+def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: PhraseBank, batch: Batch, stream: Stream,
                step: int, seed: int, bank_size: int) -> dict[str, float]:
     """One update; returns the losses."""
     rng = np.random.default_rng([seed, step])
@@ -225,7 +248,10 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
     named_BM = torch.where(batch.named_BM >= 0, place[batch.named_BM.clamp(min=0)], -1).to(device)
     unknown_BK = batch.unknown_BK[:, ids_K].to(device)
     scale = model.logit_scale.exp()
-    pooled, cover, explain = patch_losses(patches_BPE, bank_KE, named_BM, unknown_BK, scale, best)
+    texture_BM = named_BM < len(texture_names())  # they come first in the bank and are never left out
+    pooled, cover, explain = patch_losses(
+        patches_BPE, bank_KE, named_BM, unknown_BK, scale, torch.where(texture_BM, *stream.best),
+        torch.where(texture_BM, 0.0, stream.share))
     phrase = phrase_loss(image_BE, bank_KE, named_BM, unknown_BK, scale)
     captions_BT = batch.captions_BT.to(device)
     text_BE = F.normalize(encode_text(model, captions_BT, kind).float(), dim=-1)

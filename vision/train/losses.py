@@ -10,17 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MOST_LIFT = 20.0
+"""Highest factor by which `explain` favours a phrase that owns too little of a picture."""
+
 
 def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor,
-                 best: int) -> tuple[Tensor, Tensor, Tensor]:
+                 best_BM: Tensor, share_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Phrase-level contrast at the patches, in three terms.
 
     Every phrase of the caption has its `best` patches, those that name it with the highest probability. pooled: the
     mean logits of these patches must name the phrase, among all phrases of the bank; cover: so must each of them
     alone. The other phrases of the same caption are rivals, phrases that may be true are not. explain: every patch
-    must be named by some phrase of its caption; which one, the patch decides (a partial-label likelihood).
-    patches and bank: unit length. named: bank ids, -1 for none. Source: our choice, in the line of multiple-instance
-    learning; docs/pocket.md says why contrast of whole captions is not enough.
+    must be named by some phrase of its caption; which one, the patch decides (a partial-label likelihood), but a
+    phrase that owns less than its `share` of the picture is lifted towards it, or the background would own the things.
+    patches and bank: unit length. named: bank ids, -1 for none. best: 1 to P patches. share: 0 (no lift) to 1.
+    Source: our choice, in the line of multiple-instance learning; docs/pocket.md says why contrast of whole captions
+    is not enough.
     """
     logits_BPK = (scale.to(patches_BPE.dtype) * patches_BPE) @ bank_KE.T.to(patches_BPE.dtype)
     logits_BPK = logits_BPK.float().masked_fill(unknown_BK[:, None], -1e4)
@@ -28,14 +33,20 @@ def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown
     index_BM = named_BM.clamp(min=0)
     index_BPM = index_BM[:, None].expand(-1, logits_BPK.shape[1], -1)
     named_BPM = logits_BPK.gather(2, index_BPM) - logits_BPK.logsumexp(-1, keepdim=True)  # log p(phrase | patch)
-    covers_BLM, places_BLM = named_BPM.topk(best, dim=1)
-    batch = len(places_BLM)
-    chosen_BMLK = logits_BPK[torch.arange(batch, device=logits_BPK.device)[:, None, None],
+    most = int(best_BM.max())
+    covers_BLM, places_BLM = named_BPM.topk(most, dim=1)
+    taken_BLM = (torch.arange(most, device=best_BM.device)[:, None] < best_BM[:, None]) / best_BM[:, None]
+    chosen_BMLK = logits_BPK[torch.arange(len(places_BLM), device=logits_BPK.device)[:, None, None],
                              places_BLM.transpose(1, 2)]  # (B, M, L best patches, K)
-    mean_BMK = chosen_BMLK.mean(2)
+    mean_BMK = (chosen_BMLK * taken_BLM.transpose(1, 2)[..., None]).sum(2)
     pooled_BM = mean_BMK.gather(2, index_BM[..., None])[..., 0] - mean_BMK.logsumexp(-1)
-    explain = -named_BPM.masked_fill(~present_BM[:, None], -1e4).logsumexp(-1).mean()
-    return -pooled_BM[present_BM].mean(), -covers_BLM.mean(1)[present_BM].mean(), explain
+    cover_BM = (covers_BLM * taken_BLM).sum(1)
+    named_BPM = named_BPM.masked_fill(~present_BM[:, None], -1e4)
+    with torch.no_grad():
+        owned_BM = named_BPM.softmax(-1).mean(1).clamp(min=1e-6)
+        lift_BM = (share_BM / owned_BM).clamp(1.0, MOST_LIFT).log()
+    explain = -(named_BPM + lift_BM[:, None]).logsumexp(-1).mean()
+    return -pooled_BM[present_BM].mean(), -cover_BM[present_BM].mean(), explain
 
 
 def phrase_loss(image_BE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor) -> Tensor:
