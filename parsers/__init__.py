@@ -15,6 +15,8 @@ from parsers.errors import (
     VocabularyError,
 )
 from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
+from parsers.scene import parse_scene, parse_scenes
+from parsers.scene_facts import priors_from_facts
 from parsers.vocabulary import Provenance, Vocabulary, VocabularyClass
 
 __all__ = [
@@ -33,4 +35,7 @@ __all__ = [
     "Vocabulary",
     "VocabularyClass",
     "VocabularyError",
+    "parse_scene",
+    "parse_scenes",
+    "priors_from_facts",
 ]

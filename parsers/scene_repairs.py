@@ -21,6 +21,7 @@ from parsers.scene_words import (
     MATERIALS,
     NUMBERS,
     PEOPLE,
+    PLACE_WORDS,
     QUANTITIES,
     RELATIVE,
 )
@@ -43,6 +44,7 @@ def repair(tree: Tree) -> None:
         _noun_with_article(tree, i)
         _noun_after_to(tree, i)
         _adjective_as_noun(tree, i)
+        _place_word(tree, i)
     for i in size:
         _verb_in_name(tree, i)
         _name_as_clause(tree, i)
@@ -200,6 +202,28 @@ def _adjective_as_noun(tree: Tree, i: int) -> None:
         tree.pos[i] = "ADJ"
         if tree.deps[i] == "obj":
             tree.deps[i] = "xcomp"
+
+
+def _place_word(tree: Tree, i: int) -> None:
+    """"near two bottles", "alongside a runway" with the preposition read as an adjective of the noun."""
+    if tree.words[i] not in PLACE_WORDS or tree.pos[i] == "ADP" or tree.kids[i] or i == 0:
+        return
+    if tree.deps[i] not in ("amod", "compound", "advmod", "nmod", "appos", "dep", "nummod") or i + 1 >= len(tree):
+        return
+    noun = tree.phrase_head(i + 1)
+    if noun is None or not tree.is_noun(noun) or i in tree.above(noun):
+        return
+    tree.attach(i, noun, "case")
+    tree.pos[i] = "ADP"
+    before = i - 1
+    if tree.heads[before] == noun and tree.deps[before] in ("compound", "amod", "nmod") and tree.is_noun(before):
+        left = [kid for kid in tree.kids[noun] if kid < before]
+        tree.replace(noun, before)
+        for kid in [kid for kid in tree.kids[before] if kid > before and kid != noun and tree.deps[kid] != "punct"]:
+            tree.attach(kid, noun, tree.deps[kid])
+        for kid in left:
+            tree.attach(kid, before, tree.deps[kid])
+        tree.deps[noun] = "nmod"
 
 
 # ---------------------------------------------------------------- verbs read as part of a name

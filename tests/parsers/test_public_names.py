@@ -18,5 +18,8 @@ def test_public_names_are_exactly_these():
         "Vocabulary",
         "VocabularyClass",
         "VocabularyError",
+        "parse_scene",
+        "parse_scenes",
+        "priors_from_facts",
     ]
     assert all(hasattr(parsers, name) for name in parsers.__all__)
