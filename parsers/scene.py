@@ -107,12 +107,14 @@ def _join(text: str, mentions: list[Mention], relations: list[tuple[int, str, in
     place = {k: i for i, k in enumerate(order)}
     objects = [place.get(k) if k is not None else None for k in first]  # by mention
     attributes = [(objects[i], attribute) for i, mention in enumerate(mentions) for attribute in mention.attributes]
-    counts = {}
+    counts: dict[int | None, int] = {}
     for i, mention in enumerate(mentions):
         if objects[i] is not None and mention.count > 1:
             counts.setdefault(objects[i], mention.count)
     facts = [(objects[s], predicate, objects[o]) for s, predicate, o in relations
              if s == o or objects[s] != objects[o]]
+    told = {(objects[o], objects[s]) for s, _, o in relations if mentions[o].pronoun}
+    facts = [fact for fact in facts if fact[1] not in ("with", "have") or (fact[0], fact[2]) not in told]
     linked = {frozenset((s, o)) for s, _, o in facts}
     facts += [(objects[s], "have", objects[o]) for s, o in possessions
               if objects[s] != objects[o] and frozenset((objects[s], objects[o])) not in linked]

@@ -36,9 +36,9 @@ from parsers.scene_words import (
 )
 
 ARGUMENTS = frozenset({
-    "root", "nsubj", "nsubj:pass", "obj", "iobj", "obl", "obl:agent", "nmod", "nmod:poss", "conj", "appos",
-    "xcomp", "ccomp", "advcl", "parataxis", "list", "dep", "acl", "acl:relcl", "dislocated", "vocative", "nsubj:outer", "obl:arg",
-    "orphan", "reparandum", "obl:npmod",
+    "root", "nsubj", "nsubj:pass", "nsubj:outer", "obj", "iobj", "obl", "obl:agent", "obl:arg", "obl:npmod", "nmod",
+    "nmod:poss", "conj", "appos", "xcomp", "ccomp", "advcl", "acl", "acl:relcl", "parataxis", "list", "dep", "orphan",
+    "dislocated", "vocative", "reparandum",
 })
 """Labels under which a noun can name an object."""
 

@@ -73,7 +73,8 @@ class Clauses:
 
     def things(self, i: int) -> list[int]:
         """The mention at `i` and those joined to it by "and"."""
-        found, todo = [], [i]
+        found: list[int] = []
+        todo = [i]
         while todo and len(found) < MAX_JOINED:
             k = todo.pop()
             if k in self.mentions:
@@ -224,7 +225,8 @@ class Clauses:
         copula = tree.first(i, "cop")
         own = tree.first(i, "nsubj", "nsubj:pass")
         if copula is None and own is None:
-            if tree.pos[i] == "ADJ" and tree.deps[i] in ("xcomp", "acl", "acl:relcl", "conj", "advcl"):
+            if (tree.pos[i] == "ADJ" or tree.words[i] in COLOURS) and tree.deps[i] in (
+                    "xcomp", "acl", "acl:relcl", "conj", "advcl"):
                 self._adjective(i, self._described(i))
             return
         subjects = self._described(i)

@@ -161,6 +161,10 @@ def _noun_with_article(tree: Tree, i: int) -> None:
             tree.to_noun(i)
             tree.deps[i - 1], tree.deps[i] = "case", "obl"
             return
+        joined = tree.deps[i] == "conj" and tree.is_noun(tree.heads[i]) and tree.heads[i] < i
+        if joined and tree.tags[i] in ("VB", "VBP") and not tree.has(i, "advmod", "xcomp", "obl"):
+            tree.to_noun(i)
+            return
         case = tree.first(i, "case")
         if case is not None and case < i and tree.has(i, "nmod:poss", "det") and not word.endswith("ing"):
             tree.to_noun(i)
@@ -234,7 +238,7 @@ def _verb_in_name(tree: Tree, i: int) -> None:
     if noun < 0 or tree.sentences[noun] != tree.sentences[i] or not tree.is_noun(noun):
         return
     who = tree.words[noun]
-    if who in COLOURS or who in MATERIALS or (tree.has(noun, "case") and tree.first(noun, "case") > noun):
+    if who in COLOURS or who in MATERIALS or any(k > noun for k in tree.having(noun, "case")):
         return
     animate = (who.removesuffix("s") in PEOPLE | ANIMALS or who in ("men", "women", "people", "children"))
     if word in FINITE_VERBS and tree.pos[i] != "VERB":

@@ -60,7 +60,8 @@ def read_text(text: str) -> tuple[list[str], Reason | None]:
     words = [[word for word in line.split() if _is_readable(word)] for line in lines]
     if _is_foreign({word.lower() for line in words for word in line}, words):
         return [], "not-english"
-    pieces, total = [], 0
+    pieces: list[str] = []
+    total = 0
     for line in words:
         for piece in _cut(line):
             total += len(piece)

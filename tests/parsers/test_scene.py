@@ -10,12 +10,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.parsers.scene_notation import notation
 
 from parsers import ScenePriors
 from parsers.pipeline import load_pipeline
 from parsers.scene import parse_scene, parse_scenes
 from parsers.scene_text import MAX_PIECE_WORDS, MAX_PIECES, MAX_WORDS, read_text
+from tests.parsers.scene_notation import notation
 
 SCENES = Path(__file__).parent / "scenes"
 CASES = [(file.stem, case) for file in sorted(SCENES.glob("*.yaml"))
@@ -106,9 +106,11 @@ def test_any_string_gives_valid_priors(text: str) -> None:
     _check(parse_scene(text), text)
 
 
-@given(st.lists(st.sampled_from(
-    "a the no dog dogs of in on front to is are and , . with without holding red picture two group it his who that 's - "
-    "not there ( )".split()), max_size=30))
+SMALL_WORDS = """a the no dog dogs of in on front to is are and , . with without holding red picture two group it
+    his who that 's - not there ( )"""
+
+
+@given(st.lists(st.sampled_from(SMALL_WORDS.split()), max_size=30))
 @settings(max_examples=80)
 def test_any_order_of_small_words_gives_valid_priors(words: list[str]) -> None:
     _check(parse_scene(" ".join(words)), " ".join(words))
