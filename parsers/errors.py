@@ -3,6 +3,7 @@
 LexisegError
 +-- InputError        an image, folder or list of inputs
 +-- VocabularyError   class names and vocabulary files
++-- AnswerError       what a language model answered
 +-- ModelError        a model directory
 +-- DatasetError      a folder with pictures and ground truth
 +-- SettingError      an option, or a combination of options
@@ -39,6 +40,7 @@ class Code(StrEnum):
     OUTPUT_UNWRITABLE = "output-unwritable"
     DISK_FULL = "disk-full"
     VOCABULARY_INVALID = "vocabulary-invalid"
+    VOCABULARY_CONFLICT = "vocabulary-conflict"
     CLASS_NAME_INVALID = "class-name-invalid"
     MODEL_MISSING = "model-missing"
     MODEL_INCOMPLETE = "model-incomplete"
@@ -48,6 +50,12 @@ class Code(StrEnum):
     SETTING_INVALID = "setting-invalid"
     DEVICE_MISSING = "device-missing"
     PACKAGE_MISSING = "package-missing"
+    # one answer of a language model
+    ANSWER_EMPTY = "answer-empty"
+    ANSWER_REFUSED = "answer-refused"
+    ANSWER_UNREADABLE = "answer-unreadable"
+    ANSWER_TRUNCATED = "answer-truncated"
+    ANSWER_UNFIT = "answer-unfit"
 
 
 class LexisegError(Exception):
@@ -71,6 +79,10 @@ class InputError(LexisegError):
 
 class VocabularyError(LexisegError):
     """Class names or a vocabulary file cannot be used."""
+
+
+class AnswerError(LexisegError):
+    """What a language model answered cannot be used."""
 
 
 class ModelError(LexisegError):
