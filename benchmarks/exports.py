@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -48,16 +47,22 @@ def measure(out: Path, format: str, to: Path) -> dict[str, float]:
         synced += time.perf_counter() - begun
 
     os.fsync = timed  # type: ignore[assignment]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     started, cpu = time.perf_counter(), time.process_time()
     record = export_job(out, format, to)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_mb()
     size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
     written = record.images / (seconds - synced)
     return {"images/s": round(record.images / seconds, 1), "written images/s": round(written, 1),
             "images per CPU s": round(record.images / cpu, 1), "KB per image": round(size / record.images / 1000, 2),
-            "peak MB": round(peak / 1000, 1), "MB before": round(before / 1000, 1)}
+            "peak MB": peak, "peak MB before": before}
+
+
+def peak_mb() -> float:
+    """The highest resident size of this process so far (not that of the one it was started by), in MB."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return round(int(lines["VmHWM"].split()[0]) * 1024 / 1e6, 1)
 
 
 def measure_apart(out: Path, format: str, to: Path) -> dict[str, float]:
