@@ -68,6 +68,26 @@ def segment(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a finished job.")],
+    format: Annotated[str, typer.Option("--format", help="coco, panoptic, png, yolo, label-studio, cvat.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; an earlier export of the same "
+                                                                 "format in it is replaced.")],
+    per_class: Annotated[bool, typer.Option("--per-class", help="One segment per class and picture, not one per "
+                                                                "connected part.")] = False,
+    unmatched: Annotated[str, typer.Option("--unmatched", help="Classes without maps_to: keep, drop, error.")]
+    = "keep",
+    image_prefix: Annotated[str | None, typer.Option("--image-prefix", metavar="TEXT", help="Label Studio: what stands "
+                                                     "before a picture's name in its address. "
+                                                     "[default: /data/local-files/?d=]")] = None,
+) -> None:
+    """Write the masks of a job for another program."""
+    from service.export import run_export
+
+    run_export(out, format, to, per_class=per_class, unmatched=unmatched, image_prefix=image_prefix)
+
+
 @app.command("eval")
 def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "

@@ -17,6 +17,7 @@ SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
+    "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
              *SEGMENTING, "--json"],
     "demo": ["--model", "--out"],
