@@ -23,9 +23,10 @@ def run(workers: int | None, until_done: bool) -> None:
     ledger = open_ledger(settings.ledger)
     waiting = len(active_jobs(ledger))
     ledger.close()
-    say(f"{number} worker{'s' if number > 1 else ''} on {'GPUs ' + ', '.join(devices) if devices else 'the processor'}, "
-        f"ledger {settings.ledger.split('@')[-1]}, queue {settings.broker.split('@')[-1]}; "
-        f"{waiting} active job{'' if waiting == 1 else 's'}. Ctrl-C stops it; what is finished is kept.", stderr=True)
+    place = f"GPUs {', '.join(devices)}" if devices else "the processor"
+    ends = [text.split("@")[-1] for text in (settings.ledger, settings.broker)]  # without passwords
+    say(f"{number} worker{'s' if number > 1 else ''} on {place}, ledger {ends[0]}, queue {ends[1]}, {waiting} active "
+        f"job{'' if waiting == 1 else 's'}. Ctrl-C stops it; what is finished is kept.", stderr=True)
     with Supervisor(settings, workers=number, devices=devices) as supervisor:
 
         def stop(_signal: int, _frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, insert, or_, select, update
 
 from parsers.errors import Code
 from parsers.files import canonical_json
@@ -121,12 +121,14 @@ def commit(ledger: Ledger, job_id: str, finished: Sequence[Finished]) -> Committ
 
 
 def release(ledger: Ledger, owner: str) -> int:
-    """Gives back what an owner still holds, as if it had never been taken; how many items."""
+    """Gives back what an owner still holds, as if it had never been taken (in a cancelled job it is cancelled, too);
+    how many items."""
     with ledger.write() as connection:
         mine = and_(items.c.owner == owner, items.c.state == ItemState.RUNNING)
+        ended = select(jobs.c.id).where(jobs.c.id == items.c.job_id, jobs.c.state == JobState.CANCELLED).exists()
         return connection.execute(update(items).where(mine).values(
-            state=ItemState.QUEUED, fence=items.c.fence + 1, attempts=items.c.attempts - 1, owner=None,
-            lease_until=None)).rowcount
+            state=case((ended, ItemState.CANCELLED.value), else_=ItemState.QUEUED.value), fence=items.c.fence + 1,
+            attempts=items.c.attempts - 1, owner=None, lease_until=None)).rowcount
 
 
 def settle(ledger: Ledger, shard_id: int) -> None:

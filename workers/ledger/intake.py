@@ -71,7 +71,7 @@ def set_going(ledger: Ledger, job: JobRow, *, sample: int | None = None) -> None
         with ledger.write() as connection:
             for start in range(0, len(chunk), size):
                 part = chunk[start:start + size]
-                _deal(connection, job, ALL_STAGES, items.c.name.between(part[0], part[-1]))
+                _deal(connection, job, ALL_STAGES, and_(items.c.name >= part[0], items.c.name <= part[-1]))
     with ledger.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.SUBMITTING).values(
             state=JobState.RUNNING, stage=ALL_STAGES if sample is None else 0, error_code=None, error=None,

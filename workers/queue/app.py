@@ -26,7 +26,7 @@ QUEUES = tuple(queue_name(kind, priority) for kind in KINDS for priority in PRIO
 def make_app(settings: QueueSettings) -> Celery:
     """An app for these settings; nothing is connected yet. Makes the folder of the embedded broker."""
     embedded = settings.broker == "filesystem"
-    app = Celery("lexiseg", broker=f"{folder.SCHEME}://" if embedded else settings.broker,
+    app = Celery("lexiseg", broker=f"{folder.SCHEME}://localhost/" if embedded else settings.broker,
                  include=["workers.queue.tasks"], set_as_current=False)
     exchange = Exchange("lexiseg", "direct")
     app.conf.update(

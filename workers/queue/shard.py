@@ -74,6 +74,11 @@ class ShardWorker:
             settle(self._ledger, shard_id)
             reach("settled")
 
+    def close(self) -> None:
+        """Ends the pools."""
+        for finishers in self._pools.values():
+            finishers.close()
+
     def _work_claim(self, job: JobRow, shard_id: int, prepared: Prepared) -> bool:
         """One claim; True if another one may follow."""
         owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"

@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import platform
 import signal
 import sys
+import warnings
 from typing import Any
 
+from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
 from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
@@ -53,9 +56,12 @@ def main(arguments: list[str] | None = None) -> None:
     app.set_default()
     app.conf.include = [*app.conf.include, *given.include]
     queues = ",".join(queue_name(given.kind, priority) for priority in PRIORITIES)
-    app.worker_main(["worker", "--pool=prefork", "--concurrency=1", f"--hostname={given.kind}{given.name}@%h",
-                     f"--queues={queues}", "--loglevel=WARNING", "--without-gossip", "--without-mingle",
-                     "--without-heartbeat"])
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # it tells root of pickle, which is not accepted here
+    worker = app.Worker(pool="prefork", concurrency=1, hostname=f"{given.kind}{given.name}@{platform.node()}",
+                        queues=queues, loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True,
+                        without_heartbeat=True)
+    worker.start()
+    sys.exit(worker.exitcode)
 
 
 if __name__ == "__main__":
