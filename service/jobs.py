@@ -50,10 +50,10 @@ def make_spec(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: st
 
 def submit(spec: JobSpec, *, priority: str, sample: int | None = None, as_json: bool = False) -> Submitted:
     """Enters a job into the ledger and says what came of it."""
-    known = [*spec.vocabulary.warnings(), *photographs(spec)]
-    warn(known)
+    notes = photographs(spec)
+    warn([*spec.vocabulary.warnings(), *notes])
     with the_ledger() as ledger:
-        submitted = enter(ledger, spec, priority=cast(Any, priority), sample=sample, notes=photographs(spec))
+        submitted = enter(ledger, spec, priority=cast(Any, priority), sample=sample, notes=notes)
     job, intake = submitted.job, submitted.intake
     if as_json:
         say_json({"format_version": 1, "job": job.id, "out": job.out, "state": job.state, "added": intake.added,

@@ -146,7 +146,9 @@ def expire(connection: Connection, now: float, shard_id: int | None = None) -> i
         over = and_(over, items.c.shard_id == shard_id)
     columns = (items.c.id, items.c.name, items.c.attempts, items.c.shard_id, items.c.fence,
                jobs.c.attempts.label("limit"), jobs.c.state.label("job_state"))
-    rows = connection.execute(select(*columns).join(jobs, jobs.c.id == items.c.job_id).where(over)).all()
+    rows = connection.execute(select(*columns).join(jobs, jobs.c.id == items.c.job_id).where(over)
+                              .order_by(items.c.id)).all()
+    expired = 0
     for row in rows:
         state = (ItemState.QUARANTINED if row.attempts >= row.limit else
                  ItemState.CANCELLED if row.job_state == JobState.CANCELLED else ItemState.QUEUED)
@@ -154,12 +156,13 @@ def expire(connection: Connection, now: float, shard_id: int | None = None) -> i
             update(items).where(items.c.id == row.id, items.c.fence == row.fence, over)
             .values(state=state, fence=items.c.fence + 1, owner=None, lease_until=None,
                     code=Code.WORKER_DIED if state == ItemState.QUARANTINED else None)).rowcount
+        expired += changed
         if changed and state == ItemState.QUARANTINED:
             connection.execute(delete(results).where(results.c.item_id == row.id))
             connection.execute(insert(results).values(item_id=row.id, line=line_of(quarantine(row.name, row.attempts)),
                                                       files="{}", decode_s=0, score_s=0, finish_s=0, finished=now))
     settle_shards(connection, sorted({row.shard_id for row in rows}))
-    return len(rows)
+    return expired
 
 
 def settle_shards(connection: Connection, shard_ids: Sequence[int]) -> None:

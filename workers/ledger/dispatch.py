@@ -13,6 +13,9 @@ from workers.ledger.schema import items, jobs, shards
 from workers.ledger.states import OPEN_ITEMS, ItemState, JobState, ShardState
 from workers.ledger.store import Ledger
 
+AHEAD_S = 60.0
+"""A message that was sent later than so far in the future was sent before the clock was set back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
@@ -58,9 +61,9 @@ def reap(ledger: Ledger, stale_s: float) -> Repairs:
         stale = connection.execute(
             select(shards.c.id, shards.c.published, shards.c.sent).join(jobs, jobs.c.id == shards.c.job_id)
             .where(shards.c.state == ShardState.PUBLISHED, jobs.c.state == JobState.RUNNING, ~running.exists(),
-                   or_(shards.c.published < now - stale_s, shards.c.published > now + 1))).all()
+                   or_(shards.c.published < now - stale_s, shards.c.published > now + AHEAD_S))).all()
         lost = [row.id for row in stale
-                if row.published > now + 1 or row.published < now - stale_s * 2 ** min(row.sent - 1, 6)]
+                if row.published > now + AHEAD_S or row.published < now - stale_s * 2 ** min(row.sent - 1, 6)]
         settle_shards(connection, lost)
     return Repairs(expired, len(lost))
 

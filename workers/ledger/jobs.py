@@ -144,6 +144,13 @@ def finished_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[
         after = rows[-1].name
 
 
+def last_finished(ledger: Ledger, job_id: str) -> float | None:
+    """When the last item was handed in, in seconds since 1970."""
+    with ledger.read() as connection:
+        return connection.execute(select(func.max(results.c.finished)).join(items, items.c.id == results.c.item_id)
+                                  .where(items.c.job_id == job_id)).scalar_one()
+
+
 def failures(ledger: Ledger, job_id: str, limit: int) -> list[str]:
     """Lines of results.jsonl of the first failed and quarantined items by name."""
     with ledger.read() as connection:
@@ -192,6 +199,9 @@ def resume_job(ledger: Ledger, job: JobRow) -> None:
     """Goes on with a job that was paused, was stopped, or whose sample is done. Raises JobError (`job-state`)."""
     _move(ledger, job, (JobState.PAUSED, JobState.STOPPED, JobState.SAMPLED), JobState.RUNNING, "resumed",
           stage=jobs.c.stage if job.state == JobState.STOPPED else ALL_STAGES, error_code=None, error=None)
+    with ledger.write() as connection:  # messages that came while it stood still were put aside
+        connection.execute(update(shards).where(shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED)
+                           .values(state=ShardState.WAITING))
 
 
 def cancel_job(ledger: Ledger, job: JobRow) -> int:

@@ -21,9 +21,9 @@ from workers.description import describe_job
 from workers.failpoints import reach
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import hold_finalising
-from workers.ledger.jobs import counts, finished_rows, get_job, locate, requeue, stop_job
+from workers.ledger.jobs import counts, finished_rows, get_job, last_finished, locate, requeue, stop_job
 from workers.ledger.schema import items, jobs, results
-from workers.outputs import LineFile, write_classes, write_job
+from workers.outputs import FOLDERS, LineFile, write_classes, write_job
 from workers.records import Job, ModelRecord, Problem
 from workers.report import write_report
 from workers.spec import JobSpec
@@ -50,6 +50,7 @@ def finalise(ledger: Ledger, job_id: str, *, lease_s: float) -> bool:
         if _requeue_damaged(ledger, job, Path(spec.out), alive):
             return False
         reach("checked")
+        _sweep(Path(spec.out))
         files = _write(ledger, job, spec, alive)
     except LexisegError as error:
         stop_job(ledger, job_id, error.code, str(error))
@@ -87,6 +88,13 @@ def _requeue_damaged(ledger: Ledger, job: JobRow, out: Path, alive: _Lease) -> i
     return len(bad)
 
 
+def _sweep(out: Path) -> None:
+    """Removes what killed workers left half-written. A late one whose file goes away here is refused by its fence."""
+    for folder in (out, *(out / name for name in FOLDERS)):
+        for leftover in folder.glob(".*.part") if folder == out else folder.rglob(".*.part"):
+            leftover.unlink(missing_ok=True)
+
+
 def _write(ledger: Ledger, job: JobRow, spec: JobSpec, alive: _Lease) -> dict[str, str]:
     """Writes everything; path below OUT to sha256."""
     out, vocabulary = Path(spec.out), spec.vocabulary.frozen()
@@ -111,7 +119,7 @@ def _write_lines(ledger: Ledger, job: JobRow, out: Path, alive: _Lease) -> int:
             timings.write({"name": row.name, "decode_s": round(row.decode_s, 6), "score_s": round(row.score_s, 6),
                            "finish_s": round(row.finish_s, 6)})
             number += 1
-        seconds = max(time.time() - job.created, 1e-3)
+        seconds = max((last_finished(ledger, job.id) or 0.0) - job.created, 1e-3)  # two who finalise write the same
         timings.write({"job": {"seconds": round(seconds, 3), "images": number,
                                "images_per_s": round(number / seconds, 3)}})
     return number

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import os
 import platform
 import signal
@@ -19,6 +20,7 @@ from typing import Any
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
+from workers.description import code_digest
 from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
 from workers.queue.settings import read_settings
 
@@ -51,6 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
         die_with_parent(signal.SIGTERM)
         if os.getppid() != given.supervisor:
             sys.exit(1)
+    if given.kind == "gpu":
+        importlib.import_module("scipy.ndimage")  # once here, not in each child; torch is left to the child, with CUDA
+        code_digest()  # of the code as it is loaded, not as it may be by the time of the first job
     app = make_app(read_settings())
     app.set_current()
     app.set_default()

@@ -249,6 +249,7 @@ def test_a_paused_job_gives_out_nothing(ledger, make_job):
     release(ledger, "me")
     assert claim(ledger, shard, "me", 30) == ()
     resume_job(ledger, get_job(ledger, job.id))
+    assert shard in hand_out(ledger, get_job(ledger, job.id), 5)  # its message was put aside while the job stood still
     assert len(claim(ledger, shard, "me", 30)) == 3
 
 
