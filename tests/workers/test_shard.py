@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
+import numpy as np
 import pytest
+from PIL import Image
 
 import workers.queue.shard
 from parsers.errors import Code, JobError, OutputError
@@ -147,6 +151,30 @@ def test_a_full_disk_stops_the_job_and_it_goes_on_when_there_is_room(ledger, mak
     resume_job(ledger, stopped)
     work_off(ledger, job, make_worker())
     assert finish(ledger, job) and counts(ledger, job.id)["done"] == 4
+
+
+def test_a_small_disk_fills_up_and_the_job_goes_on_when_it_is_larger(ledger, make_spec, make_worker, tmp_path, photos):
+    """On a real file system of 128 KB where mounting is allowed; the test before simulates one anywhere."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", small], capture_output=True).returncode:
+        return
+    try:
+        noise = np.random.default_rng(0)
+        for index in range(12):
+            Image.fromarray(noise.integers(0, 255, (300, 300, 3), dtype=np.uint8)).save(photos / f"noise{index}.png")
+        job = submit(ledger, make_spec(out=str(small / "out"), overlay=True), shard_size=64).job
+        with pytest.raises(OutputError) as caught:
+            work_off(ledger, job, make_worker())
+        assert caught.value.code == Code.DISK_FULL and get_job(ledger, job.id).state == "stopped"
+        subprocess.run(["mount", "-o", "remount,size=32m", small], check=True)
+        resume_job(ledger, get_job(ledger, job.id))
+        work_off(ledger, job, make_worker())
+        assert finish(ledger, job)
+        found = verify(ledger, find_job(ledger, job.id))
+        assert found.is_whole and found.images == 20 and found.strange == ()
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 @pytest.mark.parametrize("what", ["code", "model"])

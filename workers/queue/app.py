@@ -37,7 +37,7 @@ def make_app(settings: QueueSettings) -> Celery:
         task_default_exchange="lexiseg", task_default_exchange_type="direct",
         task_default_routing_key=queue_name("gpu", "batch"),
         task_acks_late=True, task_reject_on_worker_lost=True,
-        task_time_limit=settings.shard_limit_s, worker_prefetch_multiplier=1,
+        task_annotations={"lexiseg.shard": {"time_limit": settings.shard_limit_s}}, worker_prefetch_multiplier=1,
         worker_proc_alive_timeout=120, worker_lost_wait=0.5,
         worker_send_task_events=False, worker_enable_remote_control=not embedded, worker_hijack_root_logger=True,
         worker_redirect_stdouts=False, worker_cancel_long_running_tasks_on_connection_loss=False,

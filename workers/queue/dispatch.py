@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from parsers.errors import Code, JobError
+from parsers.errors import Code, JobError, MissingPackageError
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import begin_finalising, forget_messages, hand_out, needs_finaliser, reap, take_back
 from workers.ledger.jobs import active_jobs
@@ -30,6 +30,7 @@ class Dispatcher:
     def __init__(self, ledger: Ledger, app: Celery, settings: QueueSettings) -> None:
         self._ledger, self._app, self._settings = ledger, app, settings
         self._next_reap = 0.0
+        self._errors = _connection_errors(app)
 
     def tick(self) -> bool:
         """One round; True while a job is active. Raises JobError (`ledger-unavailable`, `broker-unavailable`); then
@@ -56,9 +57,7 @@ class Dispatcher:
         with self._reaching(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             channel = connection.default_channel
-            for priority in PRIORITIES:
-                self._app.amqp.queues[queue_name("gpu", priority)](channel).declare()
-            return all(channel.queue_declare(queue_name("gpu", priority), passive=True).message_count == 0
+            return all(channel.queue_declare(queue_name("gpu", priority)).message_count == 0
                        for priority in PRIORITIES)
 
     def _publish(self, job: JobRow) -> None:
@@ -80,7 +79,17 @@ class Dispatcher:
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except (OperationalError, OSError) as error:
+        except self._errors as error:
             raise JobError(Code.BROKER_UNAVAILABLE, f"The queue {self._settings.broker} does not answer: {error}.",
                            "A server that runs, or the broker filesystem.",
                            "Start it, or correct LEXISEG_BROKER; the ledger keeps every job.") from error
+
+
+def _connection_errors(app: Celery) -> tuple[type[Exception], ...]:
+    """What may be raised where the queue does not answer. Raises MissingPackageError."""
+    connection = app.connection_for_write()
+    try:
+        return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+    except ImportError as error:
+        raise MissingPackageError(Code.PACKAGE_MISSING, f"The broker needs a package that is not installed: {error}.",
+                                  "LEXISEG_BROKER=filesystem needs none.", "pip install lexiseg[redis]") from error
