@@ -8,6 +8,7 @@ LexisegError
 +-- DatasetError      a folder with pictures and ground truth
 +-- SettingError      an option, or a combination of options
 +-- OutputError       the place where results are written
++-- JobError          a job, the ledger that keeps it, or the queue
 +-- MissingPackageError   an optional package or system library that is not installed
 
 A message has three parts: what was given, what is allowed, and what to do next. The code never changes its
@@ -32,10 +33,12 @@ class Code(StrEnum):
     IMAGE_ANIMATED = "image-animated"
     IMAGE_MODE = "image-mode"
     OUT_OF_MEMORY = "out-of-memory"
+    WORKER_DIED = "worker-died"
     INTERNAL = "internal"
     # the whole request
     NO_INPUTS = "no-inputs"
     FOLDER_UNREADABLE = "folder-unreadable"
+    MANIFEST_INVALID = "manifest-invalid"
     OUTPUT_COLLISION = "output-collision"
     OUTPUT_UNWRITABLE = "output-unwritable"
     DISK_FULL = "disk-full"
@@ -56,6 +59,12 @@ class Code(StrEnum):
     ANSWER_UNREADABLE = "answer-unreadable"
     ANSWER_TRUNCATED = "answer-truncated"
     ANSWER_UNFIT = "answer-unfit"
+    # jobs
+    JOB_MISSING = "job-missing"
+    JOB_STATE = "job-state"
+    LEDGER_UNAVAILABLE = "ledger-unavailable"
+    BROKER_UNAVAILABLE = "broker-unavailable"
+    WORKER_DIFFERS = "worker-differs"
 
 
 class LexisegError(Exception):
@@ -99,6 +108,10 @@ class SettingError(LexisegError):
 
 class OutputError(LexisegError):
     """Results cannot be written."""
+
+
+class JobError(LexisegError):
+    """A job, the ledger that keeps it, or the queue cannot be used."""
 
 
 class MissingPackageError(LexisegError):
