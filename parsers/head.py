@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from parsers import head_network as network
 from parsers.captions import Caption, affix_rows, read_caption
+from parsers.head_edges import Kinds, choose_edges
 from parsers.head_model import HeadModel, load_model
 from parsers.head_network import Array
 from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
@@ -113,20 +114,17 @@ class Head:
         p = [network.pairs(arrays, x_BND) for arrays, x_BND in zip(self.members, x, strict=True)]
         edges_BNN3 = _mean(network.softmax(network.edge_scores(arrays, p_BNNP))
                            for arrays, p_BNNP in zip(self.members, p, strict=True))
-        kind_BNN = edges_BNN3.argmax(axis=3)
-        _give_silent_captions_an_edge(edges_BNN3, kind_BNN)
-        relations_E3 = np.argwhere(kind_BNN == network.RELATION)
-        predicates = self._predicates(x, p, relations_E3)
         scores = [network.name_scores(arrays, x_BND) for arrays, x_BND in zip(self.members, x, strict=True)]
         names = {key: _mean(network.softmax(member[key]) for member in scores) for key in scores[0]}
-        graphs = []
-        for b, caption in enumerate(captions):
-            mine = {key: value[b] for key, value in names.items()}
-            attributes_E2 = np.argwhere(kind_BNN[b] == network.ATTRIBUTE)
-            relations = [(int(i), predicate, int(j)) for (owner, i, j), predicate in
-                         zip(relations_E3, predicates, strict=True) if owner == b]
-            graphs.append(self._graph(caption, mine, attributes_E2, relations))
-        return graphs
+        chosen = [choose_edges(edges_NN3, object_NL, attribute_NL) for edges_NN3, object_NL, attribute_NL in
+                  zip(edges_BNN3, names["object_length"], names["attribute_length"], strict=True)]
+        relations_E3 = np.argwhere(np.stack([kind_NN for kind_NN, _ in chosen]) == network.RELATION)
+        predicates = self._predicates(x, p, relations_E3)
+        relations: list[list[tuple[int, str, int]]] = [[] for _ in captions]
+        for (b, i, j), predicate in zip(relations_E3.tolist(), predicates, strict=True):
+            relations[b].append((i, predicate, j))
+        return [self._graph(caption, {key: value[b] for key, value in names.items()}, *chosen[b], relations[b])
+                for b, caption in enumerate(captions)]
 
     def _predicates(self, x: list[Array], p: list[Array], edges_E3: NDArray[np.int64]) -> list[str]:
         if not len(edges_E3):
@@ -140,15 +138,18 @@ class Head:
         return [f"{self.tables.firsts[first]} {self.tables.rests[rest]}".strip()
                 for first, rest in zip(first_E, rest_E, strict=True)]
 
-    def _graph(self, caption: Caption, scores: dict[str, Array], attributes_E2: NDArray[np.int64],
+    def _graph(self, caption: Caption, scores: dict[str, Array], kind_NN: Kinds, lengths_N: Kinds,
                relations: list[tuple[int, str, int]]) -> Graph:
-        ends = {int(i) for i in attributes_E2[:, 0]} | {i for i, _, _ in relations} | {j for _, _, j in relations}
-        ends |= {int(i) for i in np.flatnonzero(scores["object_length"].argmax(axis=1))}
-        objects = {i: _name(caption, i, scores, "object", self.tables.object_renames) for i in sorted(ends)}
-        attributes = {i: _name(caption, i, scores, "attribute", self.tables.attribute_renames)
-                      for i in {int(j) for j in attributes_E2[:, 1]}}
+        attributes_E2 = np.argwhere(kind_NN == network.ATTRIBUTE).tolist()
+        ends = {i for i, _ in attributes_E2} | {end for i, _, j in relations for end in (i, j)}
+        ends |= set(np.flatnonzero(scores["object_length"].argmax(axis=1)).tolist())
+        rename_N, value_N = scores["object_rename"].argmax(axis=1), scores["attribute_rename"].argmax(axis=1)
+        value_lengths_N = 1 + scores["attribute_length"][:, 1:].argmax(axis=1)
+        objects = {i: _name(caption, i, lengths_N[i], self.tables.object_renames[rename_N[i]]) for i in sorted(ends)}
+        values = {j: _name(caption, j, value_lengths_N[j], self.tables.attribute_renames[value_N[j]])
+                  for _, j in attributes_E2}
         return Graph(tuple(dict.fromkeys(objects.values())),
-                     tuple(dict.fromkeys((objects[int(i)], attributes[int(j)]) for i, j in attributes_E2)),
+                     tuple(dict.fromkeys((objects[i], values[j]) for i, j in attributes_E2)),
                      tuple(dict.fromkeys((objects[i], predicate, objects[j]) for i, predicate, j in relations)))
 
     def _priors(self, text: str, graph: Graph) -> ScenePriors:
@@ -178,21 +179,9 @@ class Head:
         return name
 
 
-def _name(caption: Caption, end: int, scores: dict[str, Array], kind: str, renames: tuple[str, ...]) -> str:
-    """The name that ends at token `end`: a word of the list, or the caption's own tokens."""
-    if rename := int(scores[f"{kind}_rename"][end].argmax()):
-        return renames[rename]
-    length = 1 + int(scores[f"{kind}_length"][end, 1:].argmax())
-    return caption.span(max(0, end - length + 1), end)
-
-
-def _give_silent_captions_an_edge(edges_BNN3: Array, kind_BNN: NDArray[np.int64]) -> None:
-    """A caption without any edge gets its likeliest one if that has half a chance against none; in place."""
-    for b in np.flatnonzero((kind_BNN == network.NONE).all(axis=(1, 2))):
-        stated = edges_BNN3[b, :, :, 1:]
-        i, j, kind = np.unravel_index(int(stated.argmax()), stated.shape)
-        if stated[i, j, kind] * 2 >= edges_BNN3[b, i, j, network.NONE]:
-            kind_BNN[b, i, j] = kind + 1
+def _name(caption: Caption, end: int, length: int, rename: str) -> str:
+    """The name that ends at token `end`: the word that takes its place, or the caption's own tokens."""
+    return rename or caption.span(max(0, end - int(length) + 1), end)
 
 
 def _mean(probabilities: Iterable[Array]) -> Array:

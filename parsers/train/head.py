@@ -204,7 +204,8 @@ class Training:
         for name, parameter in self.network.named_parameters():
             state = self.optimiser.state[parameter]
             arrays |= {f"weight/{name}": parameter.detach().numpy(), f"mean/{name}": self.mean[name].numpy(),
-                       f"first/{name}": state["exp_avg"].numpy(), f"second/{name}": state["exp_avg_sq"].numpy()}
+                       f"first/{name}": state["exp_avg"].numpy(), f"second/{name}": state["exp_avg_sq"].numpy(),
+                       f"steps/{name}": state["step"].numpy()}  # fewer for a part that some batches do not ask
         data = io.BytesIO()
         np.savez(data, **arrays)
         write_atomic(path, data.getvalue())
@@ -217,7 +218,7 @@ class Training:
                 parameter.copy_(torch.from_numpy(arrays[f"weight/{name}"]))
                 self.mean[name] = torch.tensor(arrays[f"mean/{name}"])
                 self.optimiser.state[parameter] = {
-                    "step": torch.tensor(float(self.step)), "exp_avg": torch.tensor(arrays[f"first/{name}"]),
+                    "step": torch.tensor(arrays[f"steps/{name}"]), "exp_avg": torch.tensor(arrays[f"first/{name}"]),
                     "exp_avg_sq": torch.tensor(arrays[f"second/{name}"])}
 
 
