@@ -1,4 +1,4 @@
-"""`python -m parsers.train`: trains the pocket spaCy pipeline."""
+"""`python -m parsers.train`: trains the pocket spaCy pipeline and the learned head."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from parsers.errors import LexisegError
 from parsers.pipeline import import_spacy
 
 EWT = Path("../shared/data/ud_english_ewt")
+FACTUAL = Path("../shared/data/factual")
 
 
 def main() -> None:
@@ -24,6 +25,16 @@ def main() -> None:
         command.add_argument("--ewt", type=Path, default=EWT, help=f"the folder of the treebank (default {EWT})")
         command.add_argument("--work", type=Path, default=Path("runs/en_scene"), help="corpora and checkpoints")
         command.add_argument("--out", type=Path, default=Path("models/pocket/en_scene"))
+    head = commands.add_parser("head", help="train one network of the learned head on FACTUAL; run it again to go on")
+    head.add_argument("--factual", type=Path, default=FACTUAL, help=f"the folder with train.csv (default {FACTUAL})")
+    head.add_argument("--work", type=Path, default=Path("runs/scene_head/0"), help="checkpoint and log of this network")
+    head.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
+    head.add_argument("--epochs", type=int, default=30)
+    head.add_argument("--seed", type=int, default=0)
+    export = commands.add_parser("export-head", help="write trained networks as one head")
+    export.add_argument("--work", type=Path, nargs="+", default=[Path("runs/scene_head/0")],
+                        help="the folders of one or more trained networks")
+    export.add_argument("--out", type=Path, default=Path("models/pocket/scene_head"))
     given = parser.parse_args()
     try:
         print(_run(given))
@@ -32,6 +43,15 @@ def main() -> None:
 
 
 def _run(given: argparse.Namespace) -> object:
+    if given.command == "export-head":
+        from parsers.train.head import export_head
+
+        return export_head(given.work, given.out)
+    if given.command == "head":
+        from parsers.train.head import train_head
+
+        return train_head(given.factual / "train.csv", given.work, epochs=given.epochs, minutes=given.minutes,
+                          seed=given.seed)
     import_spacy()
     from parsers.train.pipeline import export_pipeline, train_pipeline
 
