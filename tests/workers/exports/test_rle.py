@@ -40,7 +40,10 @@ def test_label_studio_runs_of_every_size(pixels):
 def test_all_three_codes_give_the_mask_back(mask):
     coco = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     assert np.array_equal(coco_mask.decode(coco), mask)
-    assert np.array_equal(unpack_cvat(mask_to_cvat_rle(mask), *mask.shape), mask)
+    runs, (height, width) = mask_to_cvat_rle(mask), mask.shape
+    assert np.array_equal(unpack_cvat(runs, height, width), mask)
+    turned = coco_mask.frPyObjects({"counts": runs, "size": [width, height]}, width, height)  # rows become columns
+    assert np.array_equal(coco_mask.decode(turned).T, mask)
     values = unpack_bits(list(mask_to_label_studio_rle(mask)))
     assert np.array_equal(np.array(values).reshape(*mask.shape, 4)[:, :, 3] > 0, mask)
 
