@@ -85,7 +85,8 @@ class Toll:
                 and min(self.hits.get(point, 0) for point in POINTS) >= plan.hits)
 
 
-PLANS = {True: Plan(images=60, kills=30, hits=1, wipes=2, chance=0.02), False: Plan(images=300, kills=100, hits=10, wipes=10)}
+PLANS = {True: Plan(images=60, kills=30, hits=1, wipes=2, chance=0.02),
+         False: Plan(images=300, kills=100, hits=10, wipes=10)}
 """The short one is for continuous integration."""
 
 
