@@ -60,6 +60,8 @@ class Plan:
     """At each named place."""
     wipes: int
     """Of the whole queue."""
+    chance: float = 0.01
+    """Of a death at each passage of a place; a quarter of it at those that each picture passes on its own."""
 
 
 @dataclass(slots=True)
@@ -83,7 +85,8 @@ class Toll:
                 and min(self.hits.get(point, 0) for point in POINTS) >= plan.hits)
 
 
-PLANS = {True: Plan(images=60, kills=30, hits=1, wipes=2), False: Plan(images=300, kills=100, hits=10, wipes=10)}
+PLANS = {True: Plan(images=60, kills=30, hits=1, wipes=2, chance=0.02),
+         False: Plan(images=300, kills=100, hits=10, wipes=10)}
 """The short one is for continuous integration."""
 
 
@@ -97,8 +100,8 @@ def run(plan: Plan, work: Path, *, seed: int, workers: int = 2) -> Toll:
     toll, started = Toll(), time.monotonic()
     settings = read_settings()
     ledger = open_ledger(settings.ledger)
-    chances = {point: 0.3 if point in ONCE_A_JOB else 0.01 for point in POINTS}
-    chances["written"] = 0.002  # for each picture, not for each batch
+    chances = {point: 0.3 if point in ONCE_A_JOB else plan.chance for point in POINTS}
+    chances["written"] = plan.chance / 4
     os.environ.update({"LEXISEG_FAILPOINTS": ",".join(f"{point}={value}" for point, value in chances.items()),
                        "LEXISEG_FAILPOINT_LOG": str(log), "LEXISEG_NOOP_S": "0.01"})
     try:

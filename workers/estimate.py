@@ -28,7 +28,7 @@ from workers.spec import JobSpec
 from workers.submit import find_items
 
 EXAMPLES = 5
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,9 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
         raise OutputError(Code.OUTPUT_COLLISION, f"{out} has the results of job {job.id}, which has another "
                           "vocabulary, model or setting.", "One job for one folder.", "Choose another --out.")
     before = job.state
+    if sample is not None and before != JobState.SUBMITTING:
+        raise JobError(Code.JOB_STATE, f"{out} has the job {job.id} already, which is {before}.",
+                       "A sample is the beginning of a new job.", f"lexiseg jobs show {job.id}")
     unreadable: list[UnreadableFolder] = []
     _set_state(ledger, job, JobState.SUBMITTING)
     try:
@@ -83,7 +86,7 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
     if before == JobState.DONE and not left:
         _set_state(ledger, job, JobState.DONE)
     else:
-        set_going(ledger, job, sample=sample if before == JobState.SUBMITTING else None)
+        set_going(ledger, job, sample=sample)
     now = get_job(ledger, job.id)
     assert now is not None
     return Submitted(now, intake, left)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from parsers.errors import Code, InputError, LexisegError, OutputError, SettingError
+from parsers.errors import Code, InputError, JobError, LexisegError, OutputError, SettingError
 from parsers.vocabulary import Vocabulary
 from workers.ledger import open_ledger
 from workers.ledger.jobs import cancel_job, counts, list_jobs, pause_job
@@ -121,6 +121,13 @@ def test_settings_that_are_not_allowed(ledger, make_spec, change):
     with pytest.raises(SettingError):
         submit(ledger, make_spec(), **change)
     assert list_jobs(ledger) == []
+
+
+def test_a_sample_is_only_for_a_new_job(ledger, make_spec):
+    submit(ledger, make_spec())
+    with pytest.raises(JobError) as caught:
+        submit(ledger, make_spec(), sample=3)
+    assert caught.value.code == Code.JOB_STATE
 
 
 def test_names_that_differ_only_in_case_are_two_pictures(ledger, make_spec, photos, paint):
