@@ -3,7 +3,9 @@
 The lowest room: it imports none of ours, and knows neither torch nor images nor queues.
 """
 
+from parsers.answers import NameList, read_clusters, read_model, read_names, read_text
 from parsers.errors import (
+    AnswerError,
     Code,
     DatasetError,
     InputError,
@@ -14,16 +16,21 @@ from parsers.errors import (
     SettingError,
     VocabularyError,
 )
+from parsers.matching import MatchResult
 from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
 from parsers.vocabulary import Provenance, Vocabulary, VocabularyClass
+from parsers.vocabulary_merge import VocabularyDiff
 
 __all__ = [
+    "AnswerError",
     "Code",
     "DatasetError",
     "InputError",
     "LexisegError",
+    "MatchResult",
     "MissingPackageError",
     "ModelError",
+    "NameList",
     "ObjectPrior",
     "OutputError",
     "Provenance",
@@ -32,5 +39,10 @@ __all__ = [
     "SettingError",
     "Vocabulary",
     "VocabularyClass",
+    "VocabularyDiff",
     "VocabularyError",
+    "read_clusters",
+    "read_model",
+    "read_names",
+    "read_text",
 ]

@@ -42,8 +42,8 @@ def clean_text(text: str) -> str:
 
 
 def is_nothing(text: str) -> bool:
-    """Whether `text` says that there is nothing: "none", "n/a", "[]"."""
-    return text.strip(" \t\n\"'[]{}().").lower() in ("", "none", "nothing", "null", "n/a", "no")
+    """Whether `text` says that there is nothing: "none", "n/a"."""
+    return text.strip(" \t\n\"'().").lower() in ("", "none", "nothing", "null", "n/a", "no")
 
 
 def refuses(text: str) -> bool:
@@ -56,7 +56,7 @@ def prose(text: str) -> str:
     lines = []
     for line in text.splitlines():
         mark = _MARK.match(line)
-        body = line[mark.end() if mark else 0:].replace("**", "").strip(" \t`")
+        body = line[mark.end() if mark else 0:].replace("**", "").replace("`", "").strip()
         lines.append(f"{body}." if mark and body and body[-1] not in ".!?:;," else body)
     joined = _LABEL.sub("", " ".join(" ".join(lines).split()))
     quoted = len(joined) > 1 and joined[0] + joined[-1] in ('""', "''", "“”", "«»", "「」")

@@ -83,7 +83,7 @@ def read_names(answer: str, *, count: int | None = None, at_least: int = 1,
     index = None if allowed is None else _index(allowed)
     if values and len(items) == 1 and isinstance(items[0], str) and not (index and name_key(items[0]) in index):
         items = [*read_list(items[0])] or items  # one text that holds all: {"names": "poodle, husky"}
-    if not items and not values and not is_nothing(text):
+    if not values and (_is_refusal(text) or not (items or is_nothing(text))):
         raise unreadable_error(answer, text, NAMES_EXPECTED)
     names: dict[str, str] = {}
     refused: list[str] = []
@@ -117,7 +117,7 @@ def read_clusters(answer: str, *, names: Collection[str] | None = None,
     if not all(found.complete for found in values):
         raise truncated_error(answer, CLUSTERS_EXPECTED)
     groups = groups_in([found.value for found in values]) if values else read_groups(text)
-    if not groups:
+    if not groups or (not values and _is_refusal(text)):
         raise unreadable_error(answer, text, CLUSTERS_EXPECTED)
     name_index, cluster_index = (None if given is None else _index(given) for given in (names, clusters))
     problems: list[str] = []
@@ -139,7 +139,8 @@ def read_clusters(answer: str, *, names: Collection[str] | None = None,
     problems += [f"{shorten(name)} is in no cluster" for name in names or () if name not in places]
     problems += [f"the cluster {shorten(name)} is missing" for name in clusters or () if name not in result]
     if problems or not result:
-        raise answer_error(Code.ANSWER_UNFIT, answer, "; ".join(listed(problems)) or "no cluster holds a name", CLUSTERS_EXPECTED)
+        problem = "; ".join(listed(problems)) or "no cluster holds a name"
+        raise answer_error(Code.ANSWER_UNFIT, answer, problem, CLUSTERS_EXPECTED)
     return {cluster: tuple(dict.fromkeys(members)) for cluster, members in result.items()}
 
 
@@ -184,6 +185,11 @@ def read_model(answer: str, model: type[Model]) -> Model:
         except Exception as error:  # a validator of the model stumbled
             problem = problem or f"{type(error).__name__}: {error}"
     raise answer_error(Code.ANSWER_UNFIT, answer, problem, expected)
+
+
+def _is_refusal(text: str) -> bool:
+    """Whether the whole answer is a refusal: one that is polite first and gives the list below is none."""
+    return refuses(text) and "\n" not in text
 
 
 def _index(names: Collection[str]) -> dict[str, str]:

@@ -135,7 +135,7 @@ class Matcher:
         parts = [part for part in _JOINTS.split(bare) if part]
         if len(parts) > 1:
             return self._match_joined(text, parts, lemma)
-        return self._match_head(text, _BRACKETS.sub(" ", bare).split() or words, lemma)
+        return self._match_head(text, bare, lemma)
 
     def _match_joined(self, text: str, parts: list[str], lemma: str) -> MatchResult:
         """ "dogs and cats" names two things; in "black and white cat" only the last part names one."""
@@ -143,15 +143,18 @@ class Matcher:
         if last.how is None:
             return self._nothing(text, " ".join(parts), "It names several things, and the last one is unknown.")
         found = [candidate for part in parts[:-1] for candidate in self.match(part).candidates]
-        return self._result(text, last.part, How.HEAD, [*found, *last.candidates])
+        return self._result(text, last.part, How.HEAD, [*found, *last.candidates], things=len(parts))
 
-    def _match_head(self, text: str, words: list[str], lemma: str) -> MatchResult:
-        """The longest phrase that ends at the head and is known; for "a group of dogs" the dogs are the head."""
+    def _match_head(self, text: str, bare: str, lemma: str) -> MatchResult:
+        """The longest known phrase with the head, with what follows it ("glass of milk") or without; for "a group of
+        dogs" the dogs are the head."""
+        words = _BRACKETS.sub(" ", bare).split() or bare.split()
         length = _head_length(words)
         for start in range(length):
             form = " ".join(words[start:length])
-            if found := self._look_up(form, lemma):
-                return self._result(text, form, How.HEAD, found[1])
+            for phrase in dict.fromkeys((" ".join(words[start:]), form)):
+                if found := self._look_up(phrase, lemma):
+                    return self._result(text, phrase, How.HEAD, found[1])
             if (words[start] in NOT_THE_THING or (start and _is_participle(words[start]))
                     or not NOT_THEIR_HEAD.isdisjoint((form, *singular_forms(form)))):
                 break
@@ -161,7 +164,7 @@ class Matcher:
                 inner = self.match(" ".join(words[length + 1:]), lemma)
                 if inner.how is not None:
                     return self._result(text, inner.part, How.HEAD, inner.candidates)
-        return self._nothing(text, " ".join(words), "No name, synonym, subclass or background word fits.")
+        return self._nothing(text, bare, "No name, synonym, subclass or background word fits.")
 
     def _look_up(self, form: str, lemma: str) -> tuple[How, list[Candidate]] | None:
         """What the surest way that finds anything finds."""
@@ -170,18 +173,19 @@ class Matcher:
         if found := self._spelling.get(spelling_key(form)):
             return How.SPELLING, found
         if lemma:
-            given = _with_head(form, lambda _: (lemma.split()[-1],))
+            given = iter(()) if form in OTHER_THING else _with_head(form, lambda _: (lemma.split()[-1],))
             if found := [one for name in given for one in self._exact.get(name, ())]:
                 return How.LEMMA, found
         if found := [one for name in singular_forms(form) for one in self._exact.get(name, ())]:
             return How.NUMBER, found
         return (How.NUMBER, found) if (found := self._singular.get(form)) else None
 
-    def _result(self, text: str, part: str, how: How, found: Iterable[Candidate]) -> MatchResult:
-        """Each class once, none that is above another one that fits; the background only if nothing else fits."""
+    def _result(self, text: str, part: str, how: How, found: Iterable[Candidate], things: int = 1) -> MatchResult:
+        """Each class once; for one thing none that is above another that fits; the background only if nothing else
+        fits."""
         found = [*found]
         classes = {one.entry.id: (one.entry, one) for one in reversed(found) if one.entry is not None}
-        above = {name for entry, _ in classes.values() for name in self._above(entry)}
+        above = {name for entry, _ in classes.values() for name in self._above(entry)} if things == 1 else ()
         kept = [pair for pair in classes.values() if pair[0].name not in above]
         kept.sort(key=lambda pair: self._order[pair[0].id])
         return MatchResult(text=text, how=how, part=part,
@@ -224,7 +228,7 @@ def _spaced(key: str) -> list[str]:
 
 def singular_forms(key: str) -> Iterator[str]:
     """The names that `key`, in small letters, may be the plural of: "bottles of wine" gives "bottle of wine"."""
-    return _with_head(key, singulars)
+    return iter(()) if key in OTHER_THING else _with_head(key, singulars)
 
 
 def _with_head(key: str, forms: Callable[[str], Iterable[str]]) -> Iterator[str]:
@@ -262,21 +266,26 @@ AFTER_A_HEAD = DETERMINERS | _set("""
     outside against along around across through without within during about like as than that which who whose whom
     where when while is are was were be has have had""")
 NO_PARTICIPLES = _set("""
-    awning bowling boxing building bunkbed breed ceiling clothing daybed duckling earring evening flatbed morning
-    painting pudding railing seabed seaweed sibling spring stocking string tweed wedding""")
+    awning bowling boxing building bunkbed breed ceiling clothing daybed duckling dumpling earring evening flatbed
+    morning painting pudding railing seabed seaweed seedling sibling spring stocking string tweed wedding""")
 MEASURES = _set("""
     bunch bundle collection couple crowd dozen flock group herd image kind lot number pack pair photo photograph picture
     piece pile row set slice sort stack swarm team type variety""")
 """In "a pair of shoes" the shoes are what is there."""
+OTHER_THING = _set("glasses spectacles shorts briefs boxers braces tights woods")
+"""Plurals that, standing alone, mostly name another thing than their singular: who wears glasses wears no glass."""
 NOT_THE_THING = _set("fake gingerbread inflatable plush stuffed toy")
 """A toy car is no car."""
 NOT_THEIR_HEAD = frozenset({
-    "bird house", "cat walk", "coat tree", "computer mouse", "corn dog", "doll house", "dog house", "egg plant",
-    "family tree", "fire engine", "fire fly", "fire house", "fire dog", "french fry", "green house", "guinea pig",
-    "hobby horse", "horse chestnut", "horse fly", "hot dog", "jack knife", "jelly bean", "jelly fish", "light house",
-    "mountain lion", "paper plane", "piggy bank", "pine apple", "pool table", "power plant", "prairie dog",
-    "rocking horse", "saw horse", "sea cucumber", "sea horse", "sea lion", "sea star", "shoe tree", "snow angel",
-    "spider plant", "star fish", "stick figure", "tank top", "teddy bear", "tree house", "water melon",
+    "bird house", "box car", "cable car", "cable tie", "cat walk", "coat tree", "computer mouse", "corn dog",
+    "dog house", "doll house", "egg plant", "family tree", "fire dog", "fire engine", "fire fly", "fire house",
+    "flower bed", "french fry", "green house", "guinea pig", "hair tie", "hobby horse", "horse chestnut", "horse fly",
+    "hot dog", "jack knife", "jelly bean", "jelly fish", "lake bed", "light house", "mickey mouse", "mountain lion",
+    "paper plane", "piggy bank", "pine apple", "pool table", "power plant", "prairie dog", "rail car", "railroad bed",
+    "railroad car", "railroad tie", "river bed", "rocking horse", "saw horse", "sea cucumber", "sea horse",
+    "sea lion", "sea star", "shoe tree", "snow angel", "spider plant", "star fish", "stick figure", "subway car",
+    "tank top", "tanker car", "teddy bear", "trailer bed", "train car", "tree house", "truck bed", "water melon",
+    "zip tie",
 })
 """Compounds whose last word is not what they are: a hot dog is no dog."""
 

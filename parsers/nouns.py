@@ -18,9 +18,6 @@ ENDINGS = (
 )
 """Plural endings and the singular ones they may stand for, the usual one first. The first that fits decides."""
 
-OTHER_THING = frozenset({"glasses", "spectacles", "shorts", "briefs", "boxers", "braces", "tights", "woods"})
-"""Plurals that mostly name another thing than their singular: who wears glasses wears no glass."""
-
 _WORD = re.compile(r"[a-z][a-z'-]{2,}")
 
 
@@ -29,9 +26,9 @@ def singulars(word: str) -> tuple[str, ...]:
 
     The answers are meant to be looked up among names that exist. Rules of English spelling with a table of the
     irregular words, ours: a dictionary would choose one reading, and here the names choose. Empty for words that are
-    no plural, for OTHER_THING, and for what is not written in English letters.
+    no plural, and for what is not written in English letters.
     """
-    if not _WORD.fullmatch(word) or word.endswith("ss") or word in OTHER_THING:
+    if not _WORD.fullmatch(word) or word.endswith("ss"):
         return ()
     found = [word.removesuffix(plural) + singular for plural, singular in IRREGULAR if word.endswith(plural)]
     for plural, endings in ENDINGS:

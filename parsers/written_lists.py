@@ -16,6 +16,10 @@ MAX_WORDS = 6
 def read_list(text: str) -> list[str]:
     """The items of the list in `text`, cleaned; empty if there is none. Numbers or bullets at the beginning of lines
     or numbers within a line go before commas, and these before one name per line."""
+    return [item for item in _items(text) if any(char.isalnum() for char in item)]
+
+
+def _items(text: str) -> list[str]:
     lines = [" ".join(line.split()) if not line[0].isspace() else line.rstrip()
              for line in text.splitlines() if line.strip()]
     marked = _marked(lines)
@@ -36,6 +40,7 @@ def read_groups(text: str) -> dict[str, list[str]]:
     """Lists under headings: "**Animals**" or "Animals:" above its items, or "Animals: dog, cat" in one line. A heading
     that comes twice goes on with its list. Empty if there are none."""
     groups: dict[str, list[str]] = {}
+    numbered: dict[str, str] = {}  # "Cluster 2: pizza" may be a heading or all of a group
     current: list[str] | None = None
     level: tuple[str | None, int] | None = None  # the marker and indent of headings whose items stand below them
     for line in text.splitlines():
@@ -46,14 +51,16 @@ def read_groups(text: str) -> dict[str, list[str]]:
             continue
         is_item = current is not None and marker is not None and level is not None and here != level
         if not is_item and (heading := _heading(body)) is not None:
-            name, rest = heading
+            name, rest, number = heading
+            numbered.setdefault(name, number)
             current = groups.setdefault(name, [])
             level = None if rest else here
             if rest:
                 current += _split_commas(rest) or [clean_item(rest)]
         elif current is not None and not _is_sentence(body):
             current += _split_commas(body) or [clean_item(body)]
-    return {name: items for name, items in groups.items() if items}
+    return {name if items else numbered[name]: items or [name] for name, items in groups.items()
+            if items or numbered[name]}
 
 
 def clean_item(text: str) -> str:
@@ -109,17 +116,18 @@ def _split_commas(line: str) -> list[str]:
     return [] if any(is_prose(part) for part in parts) else [item for part in parts if (item := clean_item(part))]
 
 
-def _heading(body: str) -> tuple[str, str] | None:
-    """The name of a heading and what follows it in its line, or None if `body` is no heading."""
+def _heading(body: str) -> tuple[str, str, str] | None:
+    """The name of a heading, what follows it in its line, and "Cluster 2" if it begins so and has a name besides;
+    None if `body` is no heading."""
+    number = ""
     if numbered := _NUMBERED_GROUP.match(body):
-        label, body = numbered[1], body[numbered.end():]
+        number, body = numbered[1], body[numbered.end():]
         if not _COLON.search(body):
-            name, rest = (label, body) if _COMMA.search(body) else (body, "")
-            return clean_item(name), rest
+            return (number, body, "") if _COMMA.search(body) else (clean_item(body), "", number)
     found = next(filter(None, (kind.fullmatch(body) for kind in _HEADINGS)), None)
     if found is None or is_prose(found[1]) or not clean_item(found[1]):
         return None
-    return clean_item(found[1]), found[2].strip(" *:：")
+    return clean_item(found[1]), found[2].strip(" *:："), number
 
 
 _PROSE_WORDS = frozenset(
@@ -128,7 +136,7 @@ _PROSE_WORDS = frozenset(
      "because", "if", "include", "includes", "come", "comes", "hope"])
 _MARKER = re.compile(
     r"(?P<indent>[ \t]*)(?:"
-    r"(?P<number>[(\[]?[0-9]{1,4}[.):\]-][ \t]+|[(\[]?[0-9]{1,4}[.)](?=[^\W0-9])|[0-9０-９]{1,4}[、．）][ \t]*"
+    r"(?P<number>[(\[]?[0-9]{1,4} ?[.):\]-][ \t]+|[(\[]?[0-9]{1,4}[.)](?=[^\W0-9])|[0-9０-９]{1,4}[、．）][ \t]*"
     r"|[①-⑳][ \t]*|[a-z]\)[ \t]+)"
     r"|(?P<bullet>[-*+–—][ \t]+(?:\[[ xX]\][ \t]+)?|[•‣◦▪●○■□・·][ \t]*))")
 _NUMBER_WITHIN = re.compile(r"(?:\A|(?<=[\s,;]))\(?([0-9]{1,3})[.)][ \t]+")

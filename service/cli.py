@@ -16,7 +16,7 @@ app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_co
                   pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
-                              help="Check, show and freeze vocabulary files.")
+                              help="Check, show, match, merge, compare and freeze vocabulary files.")
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
@@ -134,6 +134,24 @@ def eval_command(
 
 
 @app.command()
+def parse(
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A description of a picture.")] = None,
+    file: Annotated[str | None, typer.Option("--file", metavar="FILE", help="A text file with one description a line; "
+                                             "- reads standard input.")] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a line, in order.")] = False,
+    pipeline: Annotated[Path | None, typer.Option("--pipeline", metavar="DIR", help="A spaCy pipeline for the rules; "
+                                                  "the pocket one if left out.")] = None,
+    head: Annotated[bool | None, typer.Option("--head/--rules", help="The learned head or the rules for every text. "
+                                              "[default: the head for single sentences]", show_default=False)] = None,
+    json: o.AsJson = False,
+) -> None:
+    """Show what a description says: objects, attributes, counts, relations, denials."""
+    from service.parse import run_parse
+
+    run_parse(text, file, as_json=json, jsonl=jsonl, pipeline=pipeline, use_head=head)
+
+
+@app.command()
 def demo(
     model: o.Model = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for pictures, masks and reports.")]
@@ -176,6 +194,50 @@ def vocabulary_show(file: VocabularyPath) -> None:
     from service.vocabulary import show
 
     show(file)
+
+
+@vocabulary_app.command("match")
+def vocabulary_match(
+    file: VocabularyPath,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help='Names as people write them: "two puppies".')],
+    json: o.AsJson = False,
+) -> None:
+    """Say which class each name stands for.
+
+    Exit code 1 if a name stands for none, or for more than one."""
+    from service.vocabulary import match
+
+    if not match(file, names, json):
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@vocabulary_app.command("merge")
+def vocabulary_merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Vocabulary files; what the first says of a "
+                                                "class stays, the others add to it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+) -> None:
+    """Write several vocabularies as one.
+
+    Ids stay as they are; files that contradict each other are refused."""
+    from service.vocabulary import merge
+
+    merge(files, out)
+
+
+@vocabulary_app.command("diff")
+def vocabulary_diff(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A vocabulary file.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
+    json: o.AsJson = False,
+) -> None:
+    """Show how two vocabularies differ.
+
+    Exit code 1 if they do."""
+    from service.vocabulary import diff
+
+    if not diff(before, after, json):
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 @vocabulary_app.command("freeze")

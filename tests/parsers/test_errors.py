@@ -20,7 +20,7 @@ def test_errors_cross_process_borders_whole():
 
 def test_one_tree():
     assert {cls.__name__ for cls in LexisegError.__subclasses__()} == {
-        "InputError", "VocabularyError", "ModelError", "DatasetError", "SettingError", "OutputError",
+        "InputError", "VocabularyError", "AnswerError", "ModelError", "DatasetError", "SettingError", "OutputError",
         "JobError", "MissingPackageError"}
 
 
