@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parsers import head_network as network
-from parsers.captions import Caption, affix_rows, read_caption
+from parsers.captions import Caption, read_caption
 from parsers.head_edges import Kinds, choose_edges
 from parsers.head_model import HeadModel, load_model
 from parsers.head_network import Array
+from parsers.lexicon import Lexicon, Words, stack
 from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
 
 LONGEST_CAPTION = 40
@@ -34,8 +34,6 @@ PLURALS = (("people", "person"), ("men", "man"), ("children", "child"), ("teeth"
            ("geese", "goose"), ("mice", "mouse"), ("glasses", "glasses"), ("shorts", "shorts"), ("ss", "ss"),
            ("us", "us"), ("ies", "y"), ("ves", "f"), ("ves", "fe"), ("s", ""), ("es", ""))
 """Endings of plurals and of their singulars; the first that gives a known word holds."""
-OTHER_WORD = 0
-"""Row of the word table for words that training met less than twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class Head:
 
     def __init__(self, model: HeadModel) -> None:
         self.tables, self.members = model.tables, model.members
-        self._rows = {word: row for row, word in enumerate(model.tables.words)}
+        self._lexicon = Lexicon(model.tables)
 
     def covers(self, text: str) -> bool:
         """Whether `text` is what the head was trained for: one sentence of at most `LONGEST_CAPTION` tokens that
@@ -78,7 +76,7 @@ class Head:
             return False
         if DENIALS & set(words) or "'t" in tokens or any(token in ".!?" for token in tokens[:-1]):
             return False
-        return sum(word in self._rows for word in words) * 2 > len(words)
+        return sum(word in self._lexicon.words for word in words) * 2 > len(words)
 
     def parse(self, texts: Iterable[str]) -> list[ScenePriors]:
         """What each text says, in the order given. Any string is allowed; a text that the head does not cover gets
@@ -101,42 +99,39 @@ class Head:
                     graphs[place] = graph
         return graphs
 
-    def rows(self, caption: Caption, length: int) -> tuple[list[int], list[tuple[int, int, int]]]:
-        """Rows of the word table and of the three affix tables for the first `length` tokens."""
-        tokens = caption.tokens[:length]
-        return [self._rows.get(token, OTHER_WORD) for token in tokens], [affix_rows(token) for token in tokens]
-
     def _batch(self, captions: list[Caption], length: int) -> list[Graph]:
-        rows = [self.rows(caption, length) for caption in captions]
-        words_BN = np.array([words for words, _ in rows], np.int64)
-        affixes_BN3 = np.array([affixes for _, affixes in rows], np.int64)
-        x = [network.encode(arrays, words_BN, affixes_BN3) for arrays in self.members]
+        words = stack([self._lexicon.read(caption.tokens[:length]) for caption in captions])
+        x = [network.encode(arrays, words.words, words.affixes) for arrays in self.members]
         p = [network.pairs(arrays, x_BND) for arrays, x_BND in zip(self.members, x, strict=True)]
         edges_BNN3 = _mean(network.softmax(network.edge_scores(arrays, p_BNNP))
                            for arrays, p_BNNP in zip(self.members, p, strict=True))
-        scores = [network.name_scores(arrays, x_BND) for arrays, x_BND in zip(self.members, x, strict=True)]
+        scores = [network.name_scores(arrays, x_BND, words.joined)
+                  for arrays, x_BND in zip(self.members, x, strict=True)]
         names = {key: _mean(network.softmax(member[key]) for member in scores) for key in scores[0]}
         chosen = [choose_edges(edges_NN3, object_NL, attribute_NL) for edges_NN3, object_NL, attribute_NL in
                   zip(edges_BNN3, names["object_length"], names["attribute_length"], strict=True)]
         relations_E3 = np.argwhere(np.stack([kind_NN for kind_NN, _ in chosen]) == network.RELATION)
-        predicates = self._predicates(x, p, relations_E3)
+        predicates = self._predicates(captions, words, x, p, relations_E3)
         relations: list[list[tuple[int, str, int]]] = [[] for _ in captions]
         for (b, i, j), predicate in zip(relations_E3.tolist(), predicates, strict=True):
             relations[b].append((i, predicate, j))
         return [self._graph(caption, {key: value[b] for key, value in names.items()}, *chosen[b], relations[b])
                 for b, caption in enumerate(captions)]
 
-    def _predicates(self, x: list[Array], p: list[Array], edges_E3: NDArray[np.int64]) -> list[str]:
+    def _predicates(self, captions: list[Caption], words: Words, x: list[Array], p: list[Array],
+                    edges_E3: network.Ints) -> list[str]:
         if not len(edges_E3):
             return []
+        owner_E = edges_E3[:, 0]
         z = [network.relation_vectors(arrays, x_BND, p_BNNP, edges_E3)
              for arrays, x_BND, p_BNNP in zip(self.members, x, p, strict=True)]
-        first_E = _mean(network.softmax(network.first_scores(arrays, z_EP))
-                        for arrays, z_EP in zip(self.members, z, strict=True)).argmax(axis=1)
-        rest_E = _mean(network.softmax(network.rest_scores(arrays, z_EP, first_E))
-                       for arrays, z_EP in zip(self.members, z, strict=True)).argmax(axis=1)
-        return [f"{self.tables.firsts[first]} {self.tables.rests[rest]}".strip()
-                for first, rest in zip(first_E, rest_E, strict=True)]
+        first_E = _mean(network.softmax(network.first_scores(arrays, z_EP, x_END, words.firsts[owner_E]))
+                        for arrays, (z_EP, x_END) in zip(self.members, z, strict=True)).argmax(axis=1)
+        rest_E = _mean(network.softmax(network.rest_scores(arrays, z_EP, first_E, x_END, words.keywords[owner_E],
+                                                           self._lexicon.keywords_KR))
+                       for arrays, (z_EP, x_END) in zip(self.members, z, strict=True)).argmax(axis=1)
+        return [f"{self._lexicon.first_word(first, captions[owner].tokens)} {self.tables.rests[rest]}".strip()
+                for owner, first, rest in zip(owner_E.tolist(), first_E.tolist(), rest_E.tolist(), strict=True)]
 
     def _graph(self, caption: Caption, scores: dict[str, Array], kind_NN: Kinds, lengths_N: Kinds,
                relations: list[tuple[int, str, int]]) -> Graph:
@@ -174,7 +169,7 @@ class Head:
         rest, _, last = name.rpartition(" ")
         for plural, singular in PLURALS:
             lemma = last.removesuffix(plural) + singular
-            if last.endswith(plural) and lemma in self._rows:
+            if last.endswith(plural) and lemma in self._lexicon.words:
                 return f"{rest} {lemma}".strip()
         return name
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Ints = NDArray[np.int64]
 Arrays = Mapping[str, Array]
 
 FARTHEST = 8
@@ -24,7 +25,7 @@ NONE, ATTRIBUTE, RELATION = 0, 1, 2
 """Kinds of edges."""
 
 
-def encode(arrays: Arrays, words_BN: NDArray[np.int64], affixes_BN3: NDArray[np.int64]) -> Array:
+def encode(arrays: Arrays, words_BN: Ints, affixes_BN3: Ints) -> Array:
     """Token vectors `[B, N, D]`."""
     affixes = [arrays[f"affix_{k}.weight"][affixes_BN3[:, :, k]] for k in range(3)]
     x_BND = np.concatenate([arrays["word.weight"][words_BN], *affixes], axis=2)
@@ -71,32 +72,52 @@ def edge_scores(arrays: Arrays, p_BNNP: Array) -> Array:
     return _linear(arrays, "edge", p_BNNP)
 
 
-def relation_vectors(arrays: Arrays, x_BND: Array, p_BNNP: Array, edges_E3: NDArray[np.int64]) -> Array:
-    """A vector for the predicate of every edge (caption, from, to), which looks at all tokens of its caption."""
+def relation_vectors(arrays: Arrays, x_BND: Array, p_BNNP: Array, edges_E3: Ints) -> tuple[Array, Array]:
+    """A vector for the predicate of every edge (caption, from, to), which looks at all tokens of its caption; and
+    the vectors of those tokens `[E, N, D]`."""
     p_EP = p_BNNP[edges_E3[:, 0], edges_E3[:, 1], edges_E3[:, 2]]
     x_END = x_BND[edges_E3[:, 0]]
-    keys = _linear(arrays, "key", x_END)
-    scores_EN = (keys * _linear(arrays, "query", p_EP)[:, None]).sum(axis=2) / np.sqrt(np.float32(keys.shape[2]))
-    context_ED = (softmax(scores_EN)[:, :, None] * x_END).sum(axis=1)
-    return _relu(_linear(arrays, "relation", np.concatenate([p_EP, context_ED], axis=1)))
+    attention_EN = softmax(_pointer(arrays, "", p_EP, x_END))
+    context_ED = (attention_EN[:, :, None] * x_END).sum(axis=1)
+    return _relu(_linear(arrays, "relation", np.concatenate([p_EP, context_ED], axis=1))), x_END
 
 
-def first_scores(arrays: Arrays, z_EP: Array) -> Array:
-    """Scores of a predicate's first word, `[E, K]`."""
-    return _linear(arrays, "first", z_EP)
+def first_scores(arrays: Arrays, z_EP: Array, x_END: Array, firsts_EN: Ints) -> Array:
+    """Scores of a predicate's first word, `[E, K + N]`: the words of the table, then each token's own base form.
+    Pointing at a token counts for the row in `firsts_EN` that the token spells."""
+    table_EK = _linear(arrays, "first", z_EP)
+    scores = np.concatenate([table_EK, np.zeros(firsts_EN.shape, np.float32)], axis=1)
+    np.add.at(scores, (np.arange(len(scores))[:, None], firsts_EN), _pointer(arrays, "first_", z_EP, x_END))
+    return scores
 
 
-def rest_scores(arrays: Arrays, z_EP: Array, first_E: NDArray[np.int64]) -> Array:
-    """Scores of the rest of a predicate whose first word is known, `[E, K]`."""
-    return _linear(arrays, "rest", z_EP + arrays["first_again.weight"][first_E])
+def rest_scores(arrays: Arrays, z_EP: Array, first_E: Ints, x_END: Array, keywords_EN: Ints,
+                keywords_KR: Array) -> Array:
+    """Scores of the rest of a predicate whose first word is known, `[E, R]`. Pointing at a token counts for all
+    phrases that hold it."""
+    again = arrays["first_again.weight"]
+    z_EP = z_EP + again[np.minimum(first_E, len(again) - 1)]
+    spelt_EK = np.zeros((len(z_EP), len(keywords_KR) + 1), np.float32)     # the last column takes unlinked tokens
+    np.add.at(spelt_EK, (np.arange(len(z_EP))[:, None], keywords_EN), _pointer(arrays, "rest_", z_EP, x_END))
+    return _linear(arrays, "rest", z_EP) + spelt_EK[:, :-1] @ keywords_KR
 
 
-def name_scores(arrays: Arrays, x_BND: Array) -> dict[str, Array]:
+def name_scores(arrays: Arrays, x_BND: Array, joined_BN: Ints) -> dict[str, Array]:
     """For each token as the end of an object's name and of an attribute: scores of the name's number of tokens (0:
     no name ends here), and of the words that can take the name's place (0: it is copied)."""
     t_BNP = _relu(_linear(arrays, "name", x_BND))
-    return {key: _linear(arrays, key, t_BNP)
-            for key in ("object_length", "object_rename", "attribute_length", "attribute_rename")}
+    scores = {key: _linear(arrays, key, t_BNP)
+              for key in ("object_length", "object_rename", "attribute_length", "attribute_rename")}
+    b, n = np.nonzero(joined_BN >= 0)
+    scores["object_rename"][b, n, joined_BN[b, n]] += _linear(arrays, "joined", t_BNP)[b, n, 0]
+    return scores
+
+
+def _pointer(arrays: Arrays, prefix: str, from_EP: Array, to_END: Array) -> Array:
+    """How much each edge points at each token, `[E, N]`."""
+    keys = _linear(arrays, f"{prefix}key", to_END)
+    queries = _linear(arrays, f"{prefix}query", from_EP)
+    return (keys * queries[:, None]).sum(axis=2) / np.sqrt(np.float32(keys.shape[2]))
 
 
 def softmax(scores: Array) -> Array:

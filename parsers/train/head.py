@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from parsers.captions import affix_rows
 from parsers.errors import Code, DatasetError, SettingError
 from parsers.files import canonical_json, write_atomic
-from parsers.head import OTHER_WORD, Graph, Head
-from parsers.head_model import HeadModel, Tables, load_model, save_model
+from parsers.head import Graph, Head
+from parsers.head_model import HeadModel, load_model, save_model
 from parsers.head_network import ATTRIBUTE, RELATION
+from parsers.lexicon import OTHER_WORD, Ints, Lexicon, Tables, Words, stack
 from parsers.train.graphs import Aligner, Anchor, Example, Target, predicate_parts, read_factual
 from parsers.train.head_network import HeadNetwork
+from parsers.verbs import base_forms
 
 HELD_OUT = 1000
 """Captions at the end of the training split that measure progress and are not trained on."""
@@ -51,16 +52,13 @@ CARD = {
     "trained_by": "python -m parsers.train head (once for each member, with its own --seed), then export-head",
 }
 
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The target of one caption as numbers. `relations_R4` rows are from, to, first word, rest; the renames hold
-    (token, row of the rename list) for each name."""
+    """The target of one caption as numbers. `relations_R4` rows are from, to, first word (as `Words.firsts`), rest;
+    the renames hold (token, row of the rename list) for each name."""
 
-    words_N: Ints
-    affixes_N3: Ints
+    words: Words
     edges_NN: Ints
     relations_R4: Ints
     object_length_N: Ints
@@ -70,12 +68,14 @@ class Answers:
 
 
 def make_tables(targets: list[Target]) -> Tables:
-    """Words met twice or more, every part of every predicate, and replaced names met twice or more."""
+    """Words and replaced names met twice or more, first words of predicates met three times or more (rarer ones are
+    spelt from the caption), and every rest."""
     words = Counter(token for target in targets for token in target.caption.tokens)
     parts = [predicate_parts(predicate) for target in targets for _, predicate, _ in target.relations]
     objects = Counter(a.rename for target in targets for a in target.object_anchors if a.rename)
     attributes = Counter(a.rename for target in targets for a in target.attribute_anchors if a.rename)
-    return Tables(words=("", *_often(words, 2)), firsts=_often(Counter(first for first, _ in parts), 1),
+    known, firsts = ("", *_often(words, 2)), _often(Counter(first for first, _ in parts), 3)
+    return Tables(words=known, links=_links(targets, known, firsts), firsts=firsts,
                   rests=_often(Counter(rest for _, rest in parts), 1),
                   object_renames=("", *_often(objects, 2)), attribute_renames=("", *_often(attributes, 2)))
 
@@ -84,35 +84,51 @@ def _often(counts: Counter[str], least: int) -> tuple[str, ...]:
     return tuple(sorted((word for word, count in counts.items() if count >= least), key=lambda w: (-counts[w], w)))
 
 
-class Numbering:
-    """The rows of the tables, by word."""
+def _links(targets: list[Target], words: tuple[str, ...], firsts: tuple[str, ...]) -> tuple[str, ...]:
+    """For each word the first word of a predicate that it spells: its base form, or one that stands in two of five
+    graphs of its captions ("sat": "sit", "'s": "have")."""
+    together: dict[str, Counter[str]] = defaultdict(Counter)
+    seen: Counter[str] = Counter()
+    for target in targets:
+        tokens = set(target.caption.tokens)
+        seen.update(tokens)
+        for first in {predicate_parts(predicate)[0] for _, predicate, _ in target.relations}:
+            for token in tokens:
+                together[token][first] += 1
+    links = []
+    for word in words:
+        forms = [form for form in base_forms(word) if form in firsts]
+        if forms:
+            links.append(max(forms, key=lambda form: (together[word][form], -forms.index(form))))
+            continue
+        first, count = max(together[word].items(), key=lambda item: (item[1], item[0]), default=("", 0))
+        links.append(first if first in firsts and count >= 3 and count >= 0.4 * seen[word] else "")
+    return tuple(links)
 
-    def __init__(self, tables: Tables) -> None:
-        self.rows = {field: {word: row for row, word in enumerate(words)} for field, words in asdict(tables).items()}
 
-    def answers(self, target: Target) -> Answers:
-        """A target as numbers. A name whose replacement is too rare for its table is copied instead."""
-        tokens = target.caption.tokens
-        edges_NN = np.zeros((len(tokens), len(tokens)), np.int64)
-        for i, j in target.attributes:
-            edges_NN[i, j] = ATTRIBUTE
-        relations = {}
-        for i, predicate, j in target.relations:
-            edges_NN[i, j] = RELATION
-            first, rest = predicate_parts(predicate)
-            if first in self.rows["firsts"] and rest in self.rows["rests"]:
-                relations[i, j] = (i, j, self.rows["firsts"][first], self.rows["rests"][rest])
-        return Answers(
-            np.array([self.rows["words"].get(token, OTHER_WORD) for token in tokens], np.int64),
-            np.array([affix_rows(token) for token in tokens], np.int64).reshape(-1, 3),
-            edges_NN, np.array(list(relations.values()), np.int64).reshape(-1, 4),
-            _lengths(target.object_anchors, len(tokens)), _lengths(target.attribute_anchors, len(tokens)),
-            self._renames(target.object_anchors, "object_renames"),
-            self._renames(target.attribute_anchors, "attribute_renames"))
+def to_answers(target: Target, lexicon: Lexicon) -> Answers:
+    """A target as numbers. A name whose replacement is too rare for its table is copied instead; a predicate that
+    neither the tables nor the caption can spell is not asked for."""
+    tokens = target.caption.tokens
+    edges_NN = np.zeros((len(tokens), len(tokens)), np.int64)
+    for i, j in target.attributes:
+        edges_NN[i, j] = ATTRIBUTE
+    relations = {}
+    for i, predicate, j in target.relations:
+        edges_NN[i, j] = RELATION
+        first, rest = predicate_parts(predicate)
+        spelt = [len(lexicon.firsts) + k for k, token in enumerate(tokens) if base_forms(token)[0] == first]
+        if first in lexicon.firsts or spelt:
+            relations[i, j] = (i, j, lexicon.firsts[first] if first in lexicon.firsts else spelt[0],
+                               lexicon.rests[rest])
+    return Answers(lexicon.read(tokens), edges_NN, np.array(list(relations.values()), np.int64).reshape(-1, 4),
+                   _lengths(target.object_anchors, len(tokens)), _lengths(target.attribute_anchors, len(tokens)),
+                   _renames(target.object_anchors, lexicon.object_renames),
+                   _renames(target.attribute_anchors, lexicon.attribute_renames))
 
-    def _renames(self, anchors: tuple[Anchor, ...], table: str) -> Ints:
-        rows = [(anchor.token, self.rows[table].get(anchor.rename, 0)) for anchor in anchors]
-        return np.array(rows, np.int64).reshape(-1, 2)
+
+def _renames(anchors: tuple[Anchor, ...], rows: dict[str, int]) -> Ints:
+    return np.array([(anchor.token, rows.get(anchor.rename, 0)) for anchor in anchors], np.int64).reshape(-1, 2)
 
 
 def _lengths(anchors: tuple[Anchor, ...], tokens: int) -> Ints:
@@ -126,39 +142,45 @@ def batches(answers: list[Answers], generator: np.random.Generator) -> Iterator[
     """All captions once, in batches of one length, in random order."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for place in generator.permutation(len(answers)):
-        by_length[len(answers[place].words_N)].append(int(place))
+        by_length[len(answers[place].edges_NN)].append(int(place))
     groups = [places[start:start + BATCH] for length, places in sorted(by_length.items()) if length
               for start in range(0, len(places), BATCH)]
     for group in generator.permutation(len(groups)):
         yield [answers[place] for place in groups[group]]
 
 
-def loss_of(network: HeadNetwork, batch: list[Answers], hidden_words: Tensor | None = None) -> Tensor:
+def loss_of(network: HeadNetwork, batch: list[Answers], keywords_KR: Tensor, hidden_words: Tensor) -> Tensor:
     """Summed negative log-likelihood of the batch's graphs. `hidden_words` holds, for each row of the word table, the
     chance that the word is read as any other word."""
-    words_BN = torch.from_numpy(np.stack([a.words_N for a in batch]))
-    if hidden_words is not None:
-        words_BN = torch.where(torch.rand(words_BN.shape) < hidden_words[words_BN], OTHER_WORD, words_BN)
-    x_BND = network.encode(words_BN, torch.from_numpy(np.stack([a.affixes_N3 for a in batch])))
+    words = stack([answers.words for answers in batch])
+    words_BN = torch.from_numpy(words.words)
+    words_BN = torch.where(torch.rand(words_BN.shape) < hidden_words[words_BN], OTHER_WORD, words_BN)
+    x_BND = network.encode(words_BN, torch.from_numpy(words.affixes))
     p_BNNP = network.pairs(x_BND)
     edges_BNN = torch.from_numpy(np.stack([a.edges_NN for a in batch]))
     loss = cross_entropy(network.edge(p_BNNP).flatten(0, 2), edges_BNN.flatten(), reduction="sum")
-    relations = torch.from_numpy(np.concatenate(
-        [np.insert(a.relations_R4, 0, b, axis=1) for b, a in enumerate(batch)]))  # caption, from, to, first, rest
+    relations = _with_owners([a.relations_R4 for a in batch])   # caption, from, to, first word, rest
     if len(relations):
-        z_EP = network.relation_vectors(x_BND, p_BNNP, relations[:, :3])
-        loss = loss + cross_entropy(network.first(z_EP), relations[:, 3], reduction="sum")
-        loss = loss + cross_entropy(network.rest_scores(z_EP, relations[:, 3]), relations[:, 4], reduction="sum")
-    scores = network.name_scores(x_BND)
+        owner_E, first_E, rest_E = relations[:, 0], relations[:, 3], relations[:, 4]
+        z_EP, x_END = network.relation_vectors(x_BND, p_BNNP, relations[:, :3])
+        firsts_EN, keywords_EN = torch.from_numpy(words.firsts)[owner_E], torch.from_numpy(words.keywords)[owner_E]
+        loss = loss + cross_entropy(network.first_scores(z_EP, x_END, firsts_EN), first_E, reduction="sum")
+        loss = loss + cross_entropy(network.rest_scores(z_EP, first_E, x_END, keywords_EN, keywords_KR), rest_E,
+                                    reduction="sum")
+    scores = network.name_scores(x_BND, torch.from_numpy(words.joined))
     for kind in ("object", "attribute"):
         lengths_BN = torch.from_numpy(np.stack([getattr(a, f"{kind}_length_N") for a in batch]))
         loss = loss + cross_entropy(scores[f"{kind}_length"].flatten(0, 1), lengths_BN.flatten(), reduction="sum")
-        renames = torch.from_numpy(np.concatenate(
-            [np.insert(getattr(a, f"{kind}_rename_A2"), 0, b, axis=1) for b, a in enumerate(batch)]))
+        renames = _with_owners([getattr(a, f"{kind}_rename_A2") for a in batch])
         if len(renames):
             chosen = scores[f"{kind}_rename"][renames[:, 0], renames[:, 1]]
             loss = loss + cross_entropy(chosen, renames[:, 2], reduction="sum")
     return loss
+
+
+def _with_owners(rows: list[Ints]) -> Tensor:
+    """All rows under one another, each with its caption's place in the batch before it."""
+    return torch.from_numpy(np.concatenate([np.insert(found, 0, b, axis=1) for b, found in enumerate(rows)]))
 
 
 def new_network(tables: Tables, **sizes: float) -> HeadNetwork:
@@ -175,8 +197,10 @@ def exported(weights: dict[str, Tensor]) -> dict[str, NDArray[np.float32]]:
 class Training:
     """A network, its running mean and its optimiser, on disk and in memory."""
 
-    def __init__(self, tables: Tables, epochs: int, steps_per_epoch: int, rate: float, sizes: dict[str, float]) -> None:
-        self.network = new_network(tables, **sizes)
+    def __init__(self, lexicon: Lexicon, epochs: int, steps_per_epoch: int, rate: float,
+                 sizes: dict[str, float]) -> None:
+        self.network = new_network(lexicon.tables, **sizes)
+        self.keywords_KR = torch.from_numpy(lexicon.keywords_KR)
         self.mean = {name: value.detach().clone() for name, value in self.network.named_parameters()}
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
         self.epoch, self.step, self.rate, self.steps = 0, 0, rate, epochs * steps_per_epoch
@@ -189,7 +213,7 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.network.train()
-        loss = loss_of(self.network, batch, hidden_words)
+        loss = loss_of(self.network, batch, self.keywords_KR, hidden_words)
         self.optimiser.zero_grad(set_to_none=True)
         (loss / BATCH).backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
@@ -236,13 +260,13 @@ def train_head(data: Path, out: Path, *, epochs: int = 30, minutes: float = 600.
     aligner = Aligner(examples)
     targets = [target for target in map(aligner.target, examples) if not target.lost]
     tables = make_tables(targets)
-    numbering = Numbering(tables)
-    answers = [numbering.answers(target) for target in targets]
-    counts = Counter(row for a in answers for row in a.words_N.tolist())
+    lexicon = Lexicon(tables)
+    answers = [to_answers(target, lexicon) for target in targets]
+    counts = Counter(row for a in answers for row in a.words.words.tolist())
     hidden_words = torch.tensor([RARE / (RARE + counts[row]) if row else 0.0 for row in range(len(tables.words))])
     torch.manual_seed(seed)
     steps_per_epoch = sum(1 for _ in batches(answers, np.random.default_rng(0)))
-    training = Training(tables, epochs, steps_per_epoch, rate, sizes or {})
+    training = Training(lexicon, epochs, steps_per_epoch, rate, sizes or {})
     checkpoint = out / "checkpoint.npz"
     write_atomic(out / "tables.json", canonical_json(asdict(tables)))
     if checkpoint.is_file():
