@@ -1,8 +1,8 @@
 """JSON as language models write it: read in one pass, with the slips that are harmless put right.
 
-Why our own: strict parsers refuse what a person reads without thinking, and the lenient ones that exist take a time
-that grows with the square of the text (json_repair 0.64), read strict JSON5 only (json5), and do not tell what they
-left out. This reader sees each character a few
+Why our own: strict parsers refuse what a person reads without thinking, and of the lenient ones that exist json5
+forgives too little, and json_repair (0.64) takes a time that grows with the square of the text and does not tell what
+was cut off. This reader sees each character a few
 times at most, keeps its own stack, and says whether the text ended in the middle.
 
 What is put right: single, typographic or missing quotes; raw control characters and unescaped quotes inside strings;

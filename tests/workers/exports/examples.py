@@ -41,7 +41,7 @@ def write_out(out: Path, masks: Mapping[str, np.ndarray], vocabulary: Vocabulary
     for name, labels in masks.items():
         labels_HW = np.asarray(labels)
         image_HW3 = np.zeros((*labels_HW.shape, 3), np.uint8)
-        results.append(writer.write(name, image_HW3, label_map(labels_HW, ignored), image_sha256="0" * 64))
+        results.append(writer.write(name, image_HW3, label_map(labels_HW, ignored), image_sha256="0" * 64).result)
     results.sort(key=lambda result: result.name)
     with LineFile(out / "results.jsonl") as lines:
         for result in results:
