@@ -53,18 +53,18 @@ class Code(StrEnum):
     SETTING_INVALID = "setting-invalid"
     DEVICE_MISSING = "device-missing"
     PACKAGE_MISSING = "package-missing"
-    # one answer of a language model
-    ANSWER_EMPTY = "answer-empty"
-    ANSWER_REFUSED = "answer-refused"
-    ANSWER_UNREADABLE = "answer-unreadable"
-    ANSWER_TRUNCATED = "answer-truncated"
-    ANSWER_UNFIT = "answer-unfit"
     # jobs
     JOB_MISSING = "job-missing"
     JOB_STATE = "job-state"
     LEDGER_UNAVAILABLE = "ledger-unavailable"
     BROKER_UNAVAILABLE = "broker-unavailable"
     WORKER_DIFFERS = "worker-differs"
+    # one answer of a language model
+    ANSWER_EMPTY = "answer-empty"
+    ANSWER_REFUSED = "answer-refused"
+    ANSWER_UNREADABLE = "answer-unreadable"
+    ANSWER_TRUNCATED = "answer-truncated"
+    ANSWER_UNFIT = "answer-unfit"
 
 
 class LexisegError(Exception):
