@@ -18,6 +18,8 @@ from parsers.errors import (
 )
 from parsers.matching import MatchResult
 from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
+from parsers.scene import parse_scene, parse_scenes
+from parsers.scene_facts import priors_from_facts
 from parsers.vocabulary import Provenance, Vocabulary, VocabularyClass
 from parsers.vocabulary_merge import VocabularyDiff
 
@@ -41,6 +43,9 @@ __all__ = [
     "VocabularyClass",
     "VocabularyDiff",
     "VocabularyError",
+    "parse_scene",
+    "parse_scenes",
+    "priors_from_facts",
     "read_clusters",
     "read_model",
     "read_names",

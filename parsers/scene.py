@@ -14,7 +14,6 @@ from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from parsers.pipeline import load_pipeline
 from parsers.priors import Reason, ScenePriors
 from parsers.scene_facts import priors_from_facts
 from parsers.scene_objects import Mention, find_mentions
@@ -103,18 +102,19 @@ def _join(text: str, mentions: list[Mention], relations: list[tuple[int, str, in
     """Mentions of one object are put together, and the facts made priors."""
     first = resolve(mentions)
     for noun, subject in same.items():
-        first = [first[subject] if place in (noun, first[noun]) and place == noun else found
-                 for place, found in enumerate(first)]
+        first[noun] = first[subject]
     order = sorted({k for i, k in enumerate(first) if k is not None and not mentions[k].denied and first[k] == k})
     place = {k: i for i, k in enumerate(order)}
     objects = [place.get(k) if k is not None else None for k in first]  # by mention
     attributes = [(objects[i], attribute) for i, mention in enumerate(mentions) for attribute in mention.attributes]
-    counts = {}
+    counts: dict[int | None, int] = {}
     for i, mention in enumerate(mentions):
         if objects[i] is not None and mention.count > 1:
             counts.setdefault(objects[i], mention.count)
     facts = [(objects[s], predicate, objects[o]) for s, predicate, o in relations
              if s == o or objects[s] != objects[o]]
+    told = {(objects[o], objects[s]) for s, _, o in relations if mentions[o].pronoun}
+    facts = [fact for fact in facts if fact[1] not in ("with", "have") or (fact[0], fact[2]) not in told]
     linked = {frozenset((s, o)) for s, _, o in facts}
     facts += [(objects[s], "have", objects[o]) for s, o in possessions
               if objects[s] != objects[o] and frozenset((objects[s], objects[o])) not in linked]
@@ -146,4 +146,6 @@ def _numbered_pieces(texts: Iterable[str]) -> Iterator[tuple[str, tuple[int, str
 
 @cache
 def _default_pipeline() -> Language:
+    from parsers.pipeline import load_pipeline  # here, since most of what imports this room parses nothing
+
     return load_pipeline()

@@ -36,9 +36,9 @@ from parsers.scene_words import (
 )
 
 ARGUMENTS = frozenset({
-    "root", "nsubj", "nsubj:pass", "obj", "iobj", "obl", "obl:agent", "nmod", "nmod:poss", "conj", "appos", "xcomp",
-    "ccomp", "advcl", "parataxis", "list", "dep", "acl", "acl:relcl", "dislocated", "vocative", "nsubj:outer", "obl:arg",
-    "orphan", "reparandum", "obl:npmod",
+    "root", "nsubj", "nsubj:pass", "nsubj:outer", "obj", "iobj", "obl", "obl:agent", "obl:arg", "obl:npmod", "nmod",
+    "nmod:poss", "conj", "appos", "xcomp", "ccomp", "advcl", "acl", "acl:relcl", "parataxis", "list", "dep", "orphan",
+    "dislocated", "vocative", "reparandum",
 })
 """Labels under which a noun can name an object."""
 
@@ -70,11 +70,11 @@ class Mention:
 def find_mentions(tree: Tree, counts: dict[int, int], dropped: set[int]) -> dict[int, Mention]:
     """The mentions of a tree by the index of their head word, in order. `counts` and `dropped` are what
     `scene_phrases` found."""
-    found = {}
+    found: dict[int, Mention] = {}
     for i in range(len(tree)):
         if i in dropped or not _names_object(tree, i):
             continue
-        mention = _pronoun(tree, i) if tree.pos[i] == "PRON" else _noun(tree, i)
+        mention = _pronoun(tree, i, found) if tree.pos[i] == "PRON" else _noun(tree, i, found)
         if mention is None:
             continue
         mention.count = counts.get(i, mention.count)
@@ -125,11 +125,11 @@ def _is_misread_noun(tree: Tree, i: int) -> bool:
     return tree.deps[i] in ("obl", "nmod") and tree.has(i, "case") and tree.pos[i] in ("X", "VERB", "ADJ")
 
 
-def _pronoun(tree: Tree, i: int) -> Mention | None:
+def _pronoun(tree: Tree, i: int, found: dict[int, Mention]) -> Mention | None:
     word = tree.words[i]
     if word in INDEFINITE:
         name = INDEFINITE[word]
-        return Mention(i, name, name, tree.sentences[i], denied=word in NOBODY or _is_denied(tree, i))
+        return Mention(i, name, name, tree.sentences[i], denied=word in NOBODY or _is_denied(tree, i, found))
     if word == "one" and tree.words[i - 1:i] == ["no"]:
         return Mention(i, "person", "person", tree.sentences[i], denied=True)
     if word not in PRONOUNS or (tree.has(i, "case") and tree.deps[i] == "nsubj"):
@@ -137,7 +137,7 @@ def _pronoun(tree: Tree, i: int) -> Mention | None:
     return Mention(i, "", "", tree.sentences[i], pronoun=PRONOUNS[word], definite=True)
 
 
-def _noun(tree: Tree, i: int) -> Mention | None:
+def _noun(tree: Tree, i: int, found: dict[int, Mention]) -> Mention | None:
     before = list(_before(tree, i))
     names = [k for k in before if _is_part_of_name(tree, k, i)] + [i]
     after = [k for k in tree.having(i, "flat") if k > i and tree.pos[k] in ("PROPN", "NOUN")]
@@ -145,14 +145,13 @@ def _noun(tree: Tree, i: int) -> Mention | None:
     words = [tree.words[k] for k in names + after]
     mention = Mention(i, " ".join(words), " ".join([*words[:-1], lemma]), tree.sentences[i])
     mention.attributes = list(_attributes(tree, i, [k for k in before if k not in names]))
-    for k in tree.having(i, "nummod"):
-        number = number_of(tree.words[k])
-        if number and k < i:
-            mention.count = number
+    for k in {*before, *tree.having(i, "nummod")}:
+        number = number_of(tree.words[k]) if k < i and (tree.pos[k] == "NUM" or tree.deps[k] == "nummod") else None
+        mention.count = number or mention.count
     determiners = {tree.words[k] for k in tree.kids[i] if tree.deps[k] in ("det", "nmod:poss", "det:predet")}
     mention.definite = bool(determiners & DEFINITE or tree.has(i, "nmod:poss"))
     mention.other = bool({"another", "other", "second", "third"} & ({tree.words[k] for k in before} | determiners))
-    mention.denied = _is_denied(tree, i)
+    mention.denied = _is_denied(tree, i, found)
     if tree.words[i] in ("sign", "signs") and "no" in tree.words[max(i - 3, 0):i] and not mention.denied:
         mention.name, mention.lemma = f"no {mention.name}", f"no {mention.lemma}"
     if mention.denied:
@@ -207,7 +206,7 @@ def _attributes(tree: Tree, noun: int, before: list[int]) -> Iterator[str]:
             prefix = []
 
 
-def _is_denied(tree: Tree, i: int) -> bool:
+def _is_denied(tree: Tree, i: int, found: dict[int, Mention]) -> bool:
     """"no cars", "without a hat", "not a single car", "free of clouds", "lacks a roof"; the second of "no cars or
     trucks" too."""
     head = tree.heads[i]
@@ -218,8 +217,9 @@ def _is_denied(tree: Tree, i: int) -> bool:
         return True
     if tree.words[i - 1:i] in (["no"], ["without"]) or tree.words[max(i - 3, 0):i - 1] == ["not", "a"]:
         return True
-    if tree.deps[i] == "conj" and not tree.first(i, "case") and not tree.has(i, "det", "nummod"):
-        return _is_denied(tree, head) and tree.words[tree.first(i, "cc") or i] in ("or", "nor", "and", tree.words[i])
+    joined = tree.deps[i] == "conj" and head < i and not tree.has(i, "case", "det", "nummod")
+    if joined and head in found:
+        return found[head].denied
     if tree.words[head] in FREE_OF and "of" in marks:
         return True
     if tree.deps[i] == "obj" and (tree.lemmas[head] in LACKING_VERBS or tree.words[head] in ("missing", "lacking")):
@@ -232,6 +232,7 @@ def _is_denied(tree: Tree, i: int) -> bool:
 
 
 def is_negated(tree: Tree, i: int) -> bool:
-    """Whether a verb or predicate is denied: "is not", "never", "isn't"."""
-    return any(tree.words[k] in ("not", "n't", "never", "cannot", "n’t") for k in tree.kids[i]
-               if tree.deps[k] in ("advmod", "aux", "cop", "det", "neg"))
+    """Whether a verb or predicate is denied: "is not", "never", "isn't", "without doing"."""
+    return any(tree.words[k] in ("not", "n't", "never", "cannot") or (
+        tree.deps[k] == "mark" and tree.words[k] == "without") for k in tree.kids[i]
+        if tree.deps[k] in ("advmod", "aux", "cop", "det", "mark"))

@@ -34,6 +34,8 @@ from parsers.scene_words import (
     STANDING_VERBS,
 )
 
+MAX_JOINED = 40
+"""Things that one clause joins by "and"; of a longer list the first ones are related."""
 PLACES = ("obl", "nmod", "obl:agent", "obl:arg", "advcl", "xcomp", "dep", "obl:npmod")
 """Labels under which a noun with a preposition hangs on what it tells the place of."""
 NOT_PREDICATES = frozenset({"amod", "compound", "case", "mark", "aux", "aux:pass", "cop", "flat", "det", "fixed",
@@ -71,8 +73,9 @@ class Clauses:
 
     def things(self, i: int) -> list[int]:
         """The mention at `i` and those joined to it by "and"."""
-        found, todo = [], [i]
-        while todo:
+        found: list[int] = []
+        todo = [i]
+        while todo and len(found) < MAX_JOINED:
             k = todo.pop()
             if k in self.mentions:
                 found.append(k)
@@ -222,7 +225,8 @@ class Clauses:
         copula = tree.first(i, "cop")
         own = tree.first(i, "nsubj", "nsubj:pass")
         if copula is None and own is None:
-            if tree.pos[i] == "ADJ" and tree.deps[i] in ("xcomp", "acl", "acl:relcl", "conj", "advcl"):
+            if (tree.pos[i] == "ADJ" or tree.words[i] in COLOURS) and tree.deps[i] in (
+                    "xcomp", "acl", "acl:relcl", "conj", "advcl"):
                 self._adjective(i, self._described(i))
             return
         subjects = self._described(i)
@@ -244,9 +248,10 @@ class Clauses:
 
     def _described(self, i: int) -> list[int]:
         tree = self.tree
-        if tree.deps[i] == "conj" and not tree.has(i, "nsubj", "nsubj:pass", "cop"):
-            first = tree.heads[i]
-            return self._described(first) if tree.has(first, "cop") else []
+        while tree.deps[i] == "conj" and not tree.has(i, "nsubj", "nsubj:pass", "cop"):
+            i = tree.heads[i]
+            if not tree.has(i, "cop") and tree.deps[i] != "conj":
+                return []
         return self.subjects(i)
 
     def _adjective(self, i: int, subjects: list[int]) -> None:

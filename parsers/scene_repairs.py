@@ -21,6 +21,7 @@ from parsers.scene_words import (
     MATERIALS,
     NUMBERS,
     PEOPLE,
+    PLACE_WORDS,
     QUANTITIES,
     RELATIVE,
 )
@@ -43,6 +44,7 @@ def repair(tree: Tree) -> None:
         _noun_with_article(tree, i)
         _noun_after_to(tree, i)
         _adjective_as_noun(tree, i)
+        _place_word(tree, i)
     for i in size:
         _verb_in_name(tree, i)
         _name_as_clause(tree, i)
@@ -159,6 +161,10 @@ def _noun_with_article(tree: Tree, i: int) -> None:
             tree.to_noun(i)
             tree.deps[i - 1], tree.deps[i] = "case", "obl"
             return
+        joined = tree.deps[i] == "conj" and tree.is_noun(tree.heads[i]) and tree.heads[i] < i
+        if joined and tree.tags[i] in ("VB", "VBP") and not tree.has(i, "advmod", "xcomp", "obl"):
+            tree.to_noun(i)
+            return
         case = tree.first(i, "case")
         if case is not None and case < i and tree.has(i, "nmod:poss", "det") and not word.endswith("ing"):
             tree.to_noun(i)
@@ -202,6 +208,28 @@ def _adjective_as_noun(tree: Tree, i: int) -> None:
             tree.deps[i] = "xcomp"
 
 
+def _place_word(tree: Tree, i: int) -> None:
+    """"near two bottles", "alongside a runway" with the preposition read as an adjective of the noun."""
+    if tree.words[i] not in PLACE_WORDS or tree.pos[i] == "ADP" or tree.kids[i] or i == 0:
+        return
+    if tree.deps[i] not in ("amod", "compound", "advmod", "nmod", "appos", "dep", "nummod") or i + 1 >= len(tree):
+        return
+    noun = tree.phrase_head(i + 1)
+    if noun is None or not tree.is_noun(noun) or i in tree.above(noun):
+        return
+    tree.attach(i, noun, "case")
+    tree.pos[i] = "ADP"
+    before = i - 1
+    if tree.heads[before] == noun and tree.deps[before] in ("compound", "amod", "nmod") and tree.is_noun(before):
+        left = [kid for kid in tree.kids[noun] if kid < before]
+        tree.replace(noun, before)
+        for kid in [kid for kid in tree.kids[before] if kid > before and kid != noun and tree.deps[kid] != "punct"]:
+            tree.attach(kid, noun, tree.deps[kid])
+        for kid in left:
+            tree.attach(kid, before, tree.deps[kid])
+        tree.deps[noun] = "nmod"
+
+
 # ---------------------------------------------------------------- verbs read as part of a name
 
 def _verb_in_name(tree: Tree, i: int) -> None:
@@ -210,7 +238,7 @@ def _verb_in_name(tree: Tree, i: int) -> None:
     if noun < 0 or tree.sentences[noun] != tree.sentences[i] or not tree.is_noun(noun):
         return
     who = tree.words[noun]
-    if who in COLOURS or who in MATERIALS or (tree.has(noun, "case") and tree.first(noun, "case") > noun):
+    if who in COLOURS or who in MATERIALS or any(k > noun for k in tree.having(noun, "case")):
         return
     animate = (who.removesuffix("s") in PEOPLE | ANIMALS or who in ("men", "women", "people", "children"))
     if word in FINITE_VERBS and tree.pos[i] != "VERB":

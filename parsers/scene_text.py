@@ -43,10 +43,11 @@ _FOREIGN = {language: frozenset(words.split()) - ENGLISH_WORDS for language, wor
 
 def read_text(text: str) -> tuple[list[str], Reason | None]:
     """The prose of `text` in pieces of one line or less, and why there is none or not all of it."""
+    text = text.strip()
+    if not text:
+        return [], "empty-text"
     reason: Reason | None = "too-long" if len(text) > MAX_CHARACTERS else None
     start = text[:MAX_CHARACTERS]
-    if not start.strip():
-        return [], "empty-text"
     if _is_json(start):
         return [], "not-prose"
     lines = [_plain(line) for line in _without_tags(start).splitlines()]
@@ -59,7 +60,8 @@ def read_text(text: str) -> tuple[list[str], Reason | None]:
     words = [[word for word in line.split() if _is_readable(word)] for line in lines]
     if _is_foreign({word.lower() for line in words for word in line}, words):
         return [], "not-english"
-    pieces, total = [], 0
+    pieces: list[str] = []
+    total = 0
     for line in words:
         for piece in _cut(line):
             total += len(piece)
@@ -81,7 +83,9 @@ def _is_json(text: str) -> bool:
         return True
     try:
         return isinstance(json.loads(text), list | dict)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        return True
+    except ValueError:
         return False
 
 

@@ -33,6 +33,9 @@ SAME_PREPOSITION = {
     "toward": "towards", "all over": "over", "all around": "around", "up against": "against", "opposite to": "opposite",
 }
 """Spellings of one relation of place, and the one that priors use."""
+PLACE_WORDS = word_set("near behind under above below beside inside outside over underneath beneath alongside atop "
+                       "between across around against along onto upon")
+"""Prepositions that parsers read as adjectives or adverbs."""
 NO_RELATION = word_set("like as for about during after before until since because despite per than except besides "
                        "without if while when that to")
 """Case marks of a noun that stand for no relation between things in a picture. "to" is kept after verbs."""
