@@ -117,7 +117,8 @@ def _pointer(arrays: Arrays, prefix: str, from_EP: Array, to_END: Array) -> Arra
     """How much each edge points at each token, `[E, N]`."""
     keys = _linear(arrays, f"{prefix}key", to_END)
     queries = _linear(arrays, f"{prefix}query", from_EP)
-    return (keys * queries[:, None]).sum(axis=2) / np.sqrt(np.float32(keys.shape[2]))
+    scores: Array = (keys * queries[:, None]).sum(axis=2) * np.float32(keys.shape[2] ** -0.5)
+    return scores
 
 
 def softmax(scores: Array) -> Array:
@@ -138,4 +139,5 @@ def _relu(x: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
+    half = np.float32(0.5)
+    return half + half * np.tanh(half * x)

@@ -27,7 +27,7 @@ from parsers.head import Graph, Head
 from parsers.head_model import HeadModel, load_model, save_model
 from parsers.head_network import ATTRIBUTE, RELATION
 from parsers.lexicon import OTHER_WORD, Ints, Lexicon, Tables, Words, stack
-from parsers.train.graphs import Aligner, Anchor, Example, Target, predicate_parts, read_factual
+from parsers.train.graphs import Aligner, Anchor, Example, Fact, Target, predicate_parts, read_factual
 from parsers.train.head_network import HeadNetwork
 from parsers.verbs import base_forms
 
@@ -231,7 +231,7 @@ class Training:
                        f"first/{name}": state["exp_avg"].numpy(), f"second/{name}": state["exp_avg_sq"].numpy(),
                        f"steps/{name}": state["step"].numpy()}  # fewer for a part that some batches do not ask
         data = io.BytesIO()
-        np.savez(data, **arrays)
+        np.savez(data, **arrays)  # type: ignore[arg-type]  # no array is named allow_pickle
         write_atomic(path, data.getvalue())
 
     def load(self, path: Path) -> None:
@@ -298,9 +298,10 @@ def held_out_equal(head: Head, held: list[Example]) -> float:
     return round(100 * equal / len(held), 2)
 
 
-def facts_of(graph: Graph) -> set[tuple[str, ...]]:
+def facts_of(graph: Graph) -> set[Fact]:
     """A graph in the form of the references: lone objects only where nothing else is stated."""
-    facts = {(name, "is", attribute) for name, attribute in graph.attributes} | set(graph.relations)
+    facts: set[Fact] = {(name, "is", attribute) for name, attribute in graph.attributes}
+    facts.update(graph.relations)
     return facts or {(name,) for name in graph.objects}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from parsers import ScenePriors, head_network
 from parsers.errors import Code, ModelError, SettingError
-from parsers.head import LONGEST_CAPTION, Head, load_head
+from parsers.head import LONGEST_CAPTION, Head, load_head, pocket_head
 from parsers.head_model import CARD_FILE, TABLES_FILE, WEIGHTS_FILE, HeadModel, load_model, save_model
 from parsers.lexicon import Lexicon, Tables
 from parsers.train.graphs import Aligner, Example, parse_graph
@@ -238,3 +238,15 @@ def test_a_damaged_head_is_refused_with_a_code(random_head, tmp_path):
     with pytest.raises(ModelError) as caught:
         load_head(directory)
     assert caught.value.code == Code.MODEL_INCOMPLETE
+
+
+def test_the_pocket_head_is_small_and_reads_captions_of_our_own():
+    head = load_head()
+    assert sum(file.stat().st_size for file in pocket_head().iterdir()) <= 6_000_000
+    bus, boys, robot = head.parse(["A red bus parked on the street", "three boys flying a kite",
+                                   "a robot welding a steel frame"])
+    assert [(item.name, item.attributes) for item in bus.objects] == [("bus", ("red",)), ("street", ())]
+    assert [(edge.subject, edge.predicate, edge.object) for edge in bus.relations] == [(0, "park on", 1)]
+    assert [(item.name, item.lemma, item.count) for item in boys.objects] == [("boys", "boy", 3), ("kite", "kite", 1)]
+    assert boys.relations[0].predicate == "fly"
+    assert {"robot", "frame"} <= {item.name.split()[-1] for item in robot.objects}
