@@ -140,4 +140,4 @@ def _relu(x: Array) -> Array:
 
 def _sigmoid(x: Array) -> Array:
     half = np.float32(0.5)
-    return half + half * np.tanh(half * x)
+    return np.asarray(half + half * np.tanh(half * x), np.float32)

@@ -99,7 +99,7 @@ def write_report(out: Path, job: Job, vocabulary: Vocabulary, locate: Callable[[
         samples=[shown for entry in ranked[:SAMPLED_CLASSES]
                  if (shown := _class_samples(entry, tally.classes[entry.id], thumbnails))],
         failures=tally.failures,
-        more_failures=job.counts[FAILED] + job.counts.get(QUARANTINED, 0) - len(tally.failures), facts=_facts(job))
+        more_failures=job.counts["failed"] + job.counts.get("quarantined", 0) - len(tally.failures), facts=_facts(job))
     write_atomic(out / "report.html", page.encode("utf-8", "backslashreplace"))
 
 

@@ -159,7 +159,7 @@ def _below(words: tuple[Word, ...], place: int, without: set[int]) -> set[int]:
 
 def to_doc(vocab: Vocab, group: Iterable[Sentence]) -> Doc:
     """Sentences as one annotated document: tags, morphology, lemmas, heads and sentence starts."""
-    words = []
+    words: list[Word] = []
     heads = []
     starts = []
     for sentence in group:

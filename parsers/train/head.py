@@ -302,7 +302,8 @@ def facts_of(graph: Graph) -> set[Fact]:
     """A graph in the form of the references: lone objects only where nothing else is stated."""
     facts: set[Fact] = {(name, "is", attribute) for name, attribute in graph.attributes}
     facts.update(graph.relations)
-    return facts or {(name,) for name in graph.objects}
+    lone: set[Fact] = {(name,) for name in graph.objects}
+    return facts or lone
 
 
 

@@ -97,7 +97,8 @@ def train_pipeline(ewt: Path, out: Path, work: Path, *, minutes: float, seed: in
     the time was too short for any model, OutputError.
     """
     splits = {split: read_split(ewt, split) for split in ("train", "dev")}
-    texts = {"train": list(training_texts(splits["train"], seed)), "dev": [(one,) for one in splits["dev"]]}
+    texts: dict[str, list[tuple[Sentence, ...]]] = {"train": list(training_texts(splits["train"], seed)),
+                                                    "dev": [(one,) for one in splits["dev"]]}
     paths = {split: work / f"{split}.spacy" for split in texts}
     vocab = Vocab()
     for split, groups in texts.items():

@@ -58,7 +58,8 @@ def _rings(mask_hw: NDArray[np.bool_]) -> list[list[Point]]:
     for y, x in np.argwhere(mask_hw & ~beyond[0]).tolist():  # each ring has an upper side; the first is the outline's
         if (x, y) in walked:
             continue
-        ring, point, direction = [], (x, y), 0
+        ring: list[tuple[int, int]] = []
+        point, direction = (x, y), 0
         while not ring or (point, direction) != ((x, y), 0):
             ring.append(point)
             if direction == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from workers.ledger.claims import expire, settle_shards
 from workers.ledger.jobs import JobRow
@@ -114,7 +114,7 @@ def hold_finalising(ledger: Ledger, job_id: str, lease_s: float) -> bool:
                                   .values(lease_until=time.time() + lease_s)).rowcount == 1
 
 
-def _is_free(now: float, lease_s: float):
+def _is_free(now: float, lease_s: float) -> ColumnElement[bool]:
     return or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease_until > now + 2 * lease_s + 60)
 
 

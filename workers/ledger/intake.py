@@ -44,7 +44,8 @@ def take_in(ledger: Ledger, job: JobRow, found: Iterable[InputItem]) -> Intake:
     it becomes a new item. A file that was reached before under another name counts once, by its first name. Raises
     InputError (`output-collision`) for two files with one name.
     """
-    total, folders = Intake(), {}
+    total = Intake()
+    folders: dict[str, str] = {}
     iterator = iter(found)
     while chunk := list(islice(iterator, CHUNK)):
         total = total.plus(_take_chunk(ledger, job, chunk, folders))
@@ -80,7 +81,7 @@ def set_going(ledger: Ledger, job: JobRow, *, sample: int | None = None) -> None
 
 
 def _take_chunk(ledger: Ledger, job: JobRow, chunk: Sequence[InputItem], folders: dict[str, str]) -> Intake:
-    fresh = {}
+    fresh: dict[bytes, InputItem] = {}
     for item in chunk:
         fresh.setdefault(_source(item, folders), item)
     with ledger.write() as connection:
@@ -134,6 +135,8 @@ def _source(item: InputItem, folders: dict[str, str]) -> bytes:
 
 
 def _row(job: JobRow, source: bytes, item: InputItem) -> dict[str, Any]:
+    size: int | None
+    mtime_ns: int | None
     try:
         status = os.stat(item.path)
         size, mtime_ns = status.st_size, status.st_mtime_ns

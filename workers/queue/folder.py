@@ -26,7 +26,7 @@ _number = itertools.count()
 class Channel(filesystem.Channel):
     """As kombu's, with messages that appear whole."""
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]  # as kombu names it here
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns():020}_{next(_number) % 10**6:06}_{uuid.uuid4().hex}"
         temporary = folder / f"{name}.part"
