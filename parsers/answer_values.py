@@ -58,8 +58,8 @@ def groups_in(value: Any) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {}
     if isinstance(value, list):
         for item in value:
-            for label, members in groups_in(item).items():
-                groups.setdefault(label, []).extend(members)
+            for name, members in groups_in(item).items():
+                groups.setdefault(name, []).extend(members)
         return groups
     if not isinstance(value, dict):
         return {}
