@@ -67,7 +67,8 @@ def main() -> None:
     load_pipeline(given.model)
     started = time.perf_counter()
     nlp = load_pipeline(given.model)
-    print(f"load, spaCy imported: {time.perf_counter() - started:.2f} s")
+    print(f"load, spaCy imported: {time.perf_counter() - started:.2f} s; "
+          f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     from parsers.train.conllu import as_caption, grouped, read_split  # after spaCy was imported without torch
 
     dev = read_split(given.ewt, "dev")
@@ -77,7 +78,6 @@ def main() -> None:
     print(row(nlp, "texts", list(grouped(dev, 8, 0))))
     print(row(nlp, "captions", [(sentence,) for sentence in captions]))
     print(speed(nlp, [sentence for sentence in captions if len(sentence.words) <= LONGEST_CAPTION]))
-    print(f"memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

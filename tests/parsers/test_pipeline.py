@@ -59,8 +59,10 @@ def clear_pipeline(tmp_path: Path) -> Path:
     nlp.get_pipe("lemmatizer").initialize(lookups=lemma_tables())
     with nlp.select_pipes(disable=["lemmatizer"]):
         nlp.initialize(lambda: [example])
-    nlp.to_disk(tmp_path / "clear" / "clear-1.0.0")
-    return tmp_path / "clear" / "clear-1.0.0"
+    folder = tmp_path / "clear" / "clear-1.0.0"
+    folder.parent.mkdir()
+    nlp.to_disk(folder)
+    return folder
 
 
 def test_the_pocket_pipeline_is_the_one_of_the_project(monkeypatch, tmp_path):
@@ -104,7 +106,7 @@ def test_no_file_of_the_pocket_pipeline_is_a_pickle():
 
 
 def test_the_pocket_pipeline_holds_no_path_of_the_machine_that_made_it():
-    assert spacy.util.load_config(POCKET / "config.cfg")["paths"] == {"train": None, "dev": None}
+    assert set(spacy.util.load_config(POCKET / "config.cfg")["paths"].values()) == {None}
 
 
 def test_torch_stays_out_and_can_come_later():

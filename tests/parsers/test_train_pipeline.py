@@ -144,7 +144,6 @@ def test_a_treebank_that_is_missing_or_damaged_is_told(ewt, tmp_path):
         read_split(ewt, "train")
 
 
-@pytest.mark.filterwarnings("ignore:.*W103.*")
 def test_two_steps_of_training_give_a_directory_that_loads(ewt, tmp_path):
     out = tmp_path / "models" / "en_scene"
     (out / "older").mkdir(parents=True)
