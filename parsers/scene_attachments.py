@@ -5,9 +5,10 @@ Each function looks for one shape that cannot be meant.
 
 from __future__ import annotations
 
-from parsers.scene_forms import is_plural
+from parsers.scene_forms import is_plural, noun_lemma
 from parsers.scene_tree import Tree
 from parsers.scene_words import (
+    AGENTIVE,
     ANIMALS,
     COLOURS,
     FINITE_VERBS,
@@ -34,6 +35,7 @@ def join_names(tree: Tree) -> None:
 def hang_places(tree: Tree) -> None:
     """Hangs objects, places and relative clauses on the word they belong to."""
     for i in range(len(tree)):
+        _doer_of_participle(tree, i)
         _bare_object(tree, i)
         _place_of_participle(tree, i)
         _place_of_companion(tree, i)
@@ -126,6 +128,22 @@ def _covered(tree: Tree, i: int) -> None:
 
 
 # ---------------------------------------------------------------- what hangs where
+
+def _doer_of_participle(tree: Tree, i: int) -> None:
+    """"a woman in a blue shirt sitting on a chair": it is the woman who sits, not the shirt."""
+    thing = tree.heads[i]
+    if tree.pos[i] != "VERB" or not tree.words[i].endswith("ing") or tree.deps[i] not in ("acl", "xcomp", "advcl"):
+        return
+    if tree.lemmas[i] not in AGENTIVE or not tree.is_noun(thing) or noun_lemma(tree.words[thing]) in PEOPLE | ANIMALS:
+        return
+    over = tree.heads[thing]
+    if tree.deps[thing] == "obj" and tree.pos[over] == "VERB" and tree.deps[over] == "acl":
+        if tree.lemmas[over] in AGENTIVE and noun_lemma(tree.words[tree.heads[over]]) in PEOPLE | ANIMALS:
+            tree.attach(i, tree.heads[over], "acl")
+    elif tree.deps[thing] in ("nmod", "obl") and noun_lemma(tree.words[over]) in PEOPLE | ANIMALS and (
+            {tree.words[k] for k in tree.having(thing, "case")} & {"in", "with"}):
+        tree.attach(i, over, "acl")
+
 
 def _bare_object(tree: Tree, i: int) -> None:
     """"is wearing shirt" with "shirt" as a clause: a noun without preposition after a verb is its object."""

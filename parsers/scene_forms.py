@@ -43,6 +43,7 @@ _STEMS = {  # irregular verb forms of captions
     "swept": "sweep", "drunk": "drink", "sunk": "sink", "spun": "spin", "strung": "string", "struck": "strike",
     "gone": "go", "known": "know", "blown": "blow", "beaten": "beat", "hidden": "hide", "bitten": "bite",
 }
+_NOUNS_TOO = word_set("left saw felt cast bound wound fell lit met spun cut found")
 _SILENT_E = word_set("chang arrang exchang rang lung loung plung past tast wast bath breath cloth sooth typ creat "
                      "prepar squeez")
 """Stems of verbs with a final e that the rules of `_base` would not give back."""
@@ -75,6 +76,11 @@ def _men(word: str) -> str:
 def is_plural(word: str) -> bool:
     """Whether a noun in small letters is a plural by its form."""
     return noun_lemma(word) != word
+
+
+def is_participle(word: str) -> bool:
+    """Whether a word in small letters can only be an irregular past form of a verb: "ridden", "held"."""
+    return word in _STEMS and not word.endswith("ing") and _STEMS[word] != word and word not in _NOUNS_TOO
 
 
 def verb_lemma(word: str) -> str:

@@ -80,7 +80,8 @@ def find_mentions(tree: Tree, counts: dict[int, int], dropped: set[int]) -> dict
         mention.count = counts.get(i, mention.count)
         if mention.lemma in PAIRED and mention.count == 2 and i in counts:
             mention.count = 1
-        mention.subject = tree.deps[i] in ("nsubj", "nsubj:pass", "root")
+        mention.subject = tree.deps[i] in ("nsubj", "nsubj:pass") or (
+            tree.deps[i] == "root" and not tree.has(i, "case", "cop"))
         mention.owner = tree.deps[i] == "nmod:poss"
         found[i] = mention
     return found
@@ -213,12 +214,15 @@ def _is_denied(tree: Tree, i: int, found: dict[int, Mention]) -> bool:
     if tree.words[i] in ("sign", "signs") and tree.words[i - 1:i] != ["no"]:
         return False  # "a no parking sign", see _noun
     marks = {tree.words[k] for k in tree.having(i, "case", "det", "advmod", "cc:preconj", "mark") if k < i}
+    if tree.has(i, "cop") and tree.has(i, "case"):
+        marks.discard("not")  # "is not on the couch" denies no couch
+        marks.discard("n't")
     if marks & DENYING:
         return True
     if tree.words[i - 1:i] in (["no"], ["without"]) or tree.words[max(i - 3, 0):i - 1] == ["not", "a"]:
         return True
-    joined = tree.deps[i] == "conj" and head < i and not tree.has(i, "case", "det", "nummod")
-    if joined and head in found:
+    if tree.deps[i] == "conj" and head in found and not tree.has(i, "case") and (
+            not tree.has(i, "det", "nummod") or "nor" in {tree.words[k] for k in tree.having(i, "cc")}):
         return found[head].denied
     if tree.words[head] in FREE_OF and "of" in marks:
         return True

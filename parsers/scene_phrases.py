@@ -28,7 +28,7 @@ from parsers.scene_words import (
 )
 
 ARTICLES = frozenset({"the", "a", "an", "its", "his", "her", "their", "this", "that"})
-PRONOUN_QUANTITIES = word_set("some all most many both several few each one none any half two three four")
+PRONOUN_QUANTITIES = word_set("some all most many both several few each one none neither any half two three four")
 _FIXED: dict[str, list[tuple[str, ...]]] = {}
 for _phrase in sorted(FIXED_PREPOSITIONS, key=len, reverse=True):
     _FIXED.setdefault(_phrase.split()[0], []).append(tuple(_phrase.split()))
@@ -115,6 +115,8 @@ def open_groups(tree: Tree) -> tuple[dict[int, int], dict[int, str]]:
         if word in UNIT_ATTRIBUTES:
             attributes[noun] = UNIT_ATTRIBUTES[word]
         _stand_for(tree, i, noun)
+        if word in ("none", "neither"):
+            tree.deps[noun] = "dislocated"  # what is said is said of none of them
     for i in range(len(tree) - 1):  # "a couple people", "a lot people"
         if tree.words[i] == "couple" and tree.deps[i] in ("compound", "amod", "nummod") and tree.heads[i] > i:
             counts[tree.heads[i]] = 2

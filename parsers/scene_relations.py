@@ -294,7 +294,7 @@ class Clauses:
             subjects = []
         objects = [k for k in tree.having(v, "obj", "iobj") if tree.words[k] not in RELATIVE]
         places = [(k, self.preposition(k)) for k in tree.having(v, *PLACES)
-                  if (k > v or tree.deps[k] == "obl:agent") and self._is_place(k)
+                  if (k > v or tree.deps[k] in ("obl", "obl:agent")) and self._is_place(k)
                   and tree.words[k] not in RELATIVE]
         objects, places = self._relative(v, objects, places)
         if is_negated(tree, v) or any(is_negated(tree, k) for k in tree.having(v, "aux")):
@@ -396,6 +396,8 @@ class Clauses:
                 said |= self.say(subjects, predicate, place)
             elif self._worn(subjects, relation, place) == "wear":
                 self.say(subjects, "wear", place)
+            elif passive and lemma in SHOWING and lemma not in ("take", "describe"):
+                said |= self.say(subjects, relation, place)  # "can be seen on the table"
             elif number == 0:
                 said |= self.say(subjects, f"{name} {relation}", place)
                 if lemma == "make" and relation == "of" and place in self.mentions:

@@ -8,7 +8,7 @@ without such shapes stays as it is.
 from __future__ import annotations
 
 from parsers.scene_attachments import hang_places, join_names
-from parsers.scene_forms import is_plural
+from parsers.scene_forms import is_participle, is_plural, noun_lemma
 from parsers.scene_tree import BE, NOMINALS, Tree
 from parsers.scene_words import (
     ADJECTIVES,
@@ -24,11 +24,16 @@ from parsers.scene_words import (
     PLACE_WORDS,
     QUANTITIES,
     RELATIVE,
+    THINGS,
 )
 
 SUBJECTS = ("nsubj", "nsubj:pass")
 ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "its", "this", "that", "some", "no", "my"})
 NOT_NOUNS = frozenset({"VERB", "ADJ", "ADV", "X", "INTJ", "AUX", "SYM", "SCONJ"})
+KNOWN = PEOPLE | ANIMALS | THINGS
+PARTICLES = frozenset({"on", "in", "at", "near", "under", "behind", "over", "by", "with"})
+PARTICLE_VERBS = frozenset({"have", "put", "try", "turn", "switch", "get", "take", "pull"})
+"""Verbs after which these words are no prepositions: "putting on a hat"."""
 PREMODIFIERS = ("det", "amod", "compound", "nummod")
 ENDS = frozenset({"PUNCT", "ADP", "AUX", "CCONJ", "VERB", "SCONJ", "PART"})
 """Tags of what may follow the last word of a noun phrase."""
@@ -39,6 +44,7 @@ def repair(tree: Tree) -> None:
     """Applies all repairs, once each, from left to right."""
     size = range(len(tree))
     for i in size:
+        _known_noun(tree, i)
         _has_and_noun(tree, i)
         _opening_noun(tree, i)
         _noun_with_article(tree, i)
@@ -99,6 +105,29 @@ def _split_at_verb(tree: Tree, verb: int) -> None:
 
 
 # ---------------------------------------------------------------- nouns read as something else
+
+def _known_noun(tree: Tree, i: int) -> None:
+    """"riding a skateboard" with "skateboard" read as an adverb: a word that is a thing or a person is a noun."""
+    if tree.pos[i] not in ("ADV", "ADJ", "X", "INTJ") or noun_lemma(tree.words[i]) not in KNOWN or (
+            tree.words[i] in COLOURS or tree.has(i, "cop")):
+        return
+    head, label = tree.heads[i], tree.deps[i]
+    following = tree.is_noun(i + 1) if i + 1 < len(tree) else False
+    tree.to_noun(i)
+    if label not in ("advmod", "amod", "xcomp", "compound:prt"):
+        return
+    if head < i and tree.pos[head] == "VERB":
+        tree.deps[i] = "obl" if tree.has(i, "case") or tree.has(head, "obj") else "obj"
+    elif head < i and tree.words[head] in COLOURS and tree.deps[head] == "root":
+        tree.replace(head, i)
+        tree.deps[head] = "amod"
+    elif head < i and tree.is_noun(head):
+        tree.deps[i] = "nmod"
+    elif head > i and following:
+        tree.deps[i] = "compound"
+    elif head > i and tree.pos[head] in ("NOUN", "PROPN", "VERB", "ADJ"):
+        tree.deps[i] = "nsubj"
+
 
 def _has_and_noun(tree: Tree, i: int) -> None:
     """"the sign has lettering": no participle in -ing follows "has"."""
@@ -210,9 +239,17 @@ def _adjective_as_noun(tree: Tree, i: int) -> None:
 
 def _place_word(tree: Tree, i: int) -> None:
     """"near two bottles", "alongside a runway" with the preposition read as an adjective of the noun."""
-    if tree.words[i] not in PLACE_WORDS or tree.pos[i] == "ADP" or tree.kids[i] or i == 0:
+    if tree.kids[i] or i == 0 or i + 1 >= len(tree):
         return
-    if tree.deps[i] not in ("amod", "compound", "advmod", "nmod", "appos", "dep", "nummod") or i + 1 >= len(tree):
+    if tree.words[i] in PARTICLES and tree.deps[i] in ("compound:prt", "advmod") and tree.heads[i] == i - 1:
+        noun = tree.phrase_head(i + 1)
+        if noun is not None and tree.is_noun(noun) and tree.heads[noun] == i - 1 and not tree.has(noun, "case") and (
+                tree.lemmas[i - 1] not in PARTICLE_VERBS and tree.deps[noun] in ("obj", "obl", "advmod", "obl:npmod")):
+            tree.attach(i, noun, "case")
+            tree.deps[noun] = "obl"
+        return
+    if tree.words[i] not in PLACE_WORDS or tree.deps[i] not in ("amod", "compound", "advmod", "nmod", "appos", "dep",
+                                                                "nummod"):
         return
     noun = tree.phrase_head(i + 1)
     if noun is None or not tree.is_noun(noun) or i in tree.above(noun):
@@ -241,12 +278,25 @@ def _verb_in_name(tree: Tree, i: int) -> None:
     if who in COLOURS or who in MATERIALS or any(k > noun for k in tree.having(noun, "case")):
         return
     animate = (who.removesuffix("s") in PEOPLE | ANIMALS or who in ("men", "women", "people", "children"))
+    agreeing = word.endswith("s") or (animate and is_plural(who))
+    if tree.is_noun(i) and agreeing and tree.has(i, *SUBJECTS) and tree.has(i, "obl") and (
+            not tree.has(i, "cop", "case", "det", "amod")):
+        tree.to_verb(i)  # "a flock of birds flies over the water"
+        return
     if word in FINITE_VERBS and tree.pos[i] != "VERB":
         ends = i + 1 == len(tree) or tree.pos[i + 1] == "PUNCT"
         if tree.deps[i] == "acl":
             tree.to_verb(i)
         elif not is_plural(who) and (animate if ends else tree.pos[i + 1] != "AUX"):
             _split_at_verb(tree, i)
+        return
+    if tree.is_noun(i) and tree.heads[noun] == i and tree.deps[noun] in ("compound", "amod") and (
+            (is_participle(word) and tree.words[i + 1:i + 2] == ["by"]) or (tree.has(i, "obj") and word.endswith("s"))):
+        _split_at_verb(tree, i)  # "a horse ridden by a woman", "a boy kicks a ball"
+        return
+    if animate and is_plural(who) and tree.is_noun(i) and tree.heads[noun] == i and tree.deps[noun] == "compound":
+        if not is_plural(word) and i + 1 < len(tree) and tree.pos[i + 1] in ("ADP", "DET"):
+            _split_at_verb(tree, i)  # "three zebras graze in a field"
         return
     if not word.endswith("ing") or word in ING_NOUNS or tree.pos[i] not in ("VERB", "NOUN", "ADJ", "PROPN"):
         return
@@ -278,13 +328,14 @@ def _name_as_clause(tree: Tree, i: int) -> None:
     word = tree.words[noun]
     if tree.pos[noun] not in ("NOUN", "PROPN", "ADJ") or is_plural(word) or tree.has(noun, "nummod"):
         return
-    if tree.has(i, "cop", "aux", "obj", "xcomp", "expl", "ccomp", "case"):
+    if tree.has(i, "cop", "aux", "obj", "expl", "ccomp", "case"):
         return
     if tree.is_noun(i):
         tree.deps[noun] = "amod" if word in COLOURS or tree.pos[noun] == "ADJ" else "compound"
         return
     bare = tree.pos[i] == "VERB" and tree.tags[i] in ("VB", "VBP") and tree.words[i] == tree.lemmas[i]
-    if bare and word not in PEOPLE | ANIMALS and (i + 1 == len(tree) or tree.pos[i + 1] in ENDS | {"ADV", "ADJ"}):
+    ends = i + 1 == len(tree) or tree.pos[i + 1] in ENDS | {"ADV", "ADJ"}
+    if bare and ends and not tree.has(i, "xcomp") and word not in PEOPLE | ANIMALS:
         tree.deps[noun] = "compound"
         tree.to_noun(i)
 

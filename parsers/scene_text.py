@@ -62,7 +62,7 @@ def read_text(text: str) -> tuple[list[str], Reason | None]:
         return [], "not-english"
     pieces: list[str] = []
     total = 0
-    for line in words:
+    for line in (clause for whole in words for clause in _clauses(whole)):
         for piece in _cut(line):
             total += len(piece)
             if total > MAX_WORDS or len(pieces) >= MAX_PIECES:
@@ -120,6 +120,12 @@ def _is_foreign(distinct: set[str], lines: list[list[str]]) -> bool:
     english = sum(word in ENGLISH_WORDS for word in flat)
     return any(len(distinct & words) >= 2 and sum(word in words for word in flat) > english
                for words in _FOREIGN.values())
+
+
+def _clauses(words: list[str]) -> list[list[str]]:
+    """A line cut after each semicolon, which parsers take for a comma."""
+    ends = [i + 1 for i, word in enumerate(words) if word.endswith(";") and i + 1 < len(words)]
+    return [words[start:end] for start, end in zip([0, *ends], [*ends, len(words)], strict=True)]
 
 
 def _cut(words: list[str]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from parsers.scene_forms import verb_lemma
+from parsers.scene_forms import is_participle, verb_lemma
 from parsers.scene_words import COLOURS
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ class Tree:
                 self.deps[kid] = "compound" if self.is_noun(kid) and self.words[kid] not in COLOURS else "amod"
 
     def to_verb(self, i: int) -> None:
-        self.pos[i], self.tags[i] = "VERB", "VBG" if self.words[i].endswith("ing") else "VBZ"
+        """Makes `i` a verb with the tag that its ending suggests."""
+        word = self.words[i]
+        past = word.endswith("ed") or is_participle(word)
+        self.pos[i], self.tags[i] = "VERB", "VBG" if word.endswith("ing") else "VBN" if past else "VBZ"
         self.lemmas[i] = self.base(i)
 
     def phrase_head(self, start: int) -> int | None:

@@ -176,6 +176,18 @@ CLOTHES = word_set("shirt t-shirt shorts pants jeans suit jacket coat dress skir
                    "goggles clothes clothing wetsuit robe apron gown jersey blouse tank-top trousers costume attire "
                    "tights leggings overalls tuxedo swimsuit bikini trunks pajamas gear bonnet beanie")
 
+THINGS = word_set("skateboard surfboard snowboard frisbee keyboard cupboard cardboard billboard board boat train bus "
+                  "truck car motorcycle bicycle bike scooter airplane plane kite umbrella backpack suitcase bottle "
+                  "bowl cup plate fork knife spoon vase lamp chair couch sofa bench table desk bed toilet sink oven "
+                  "stove microwave refrigerator fridge clock laptop cellphone phone remote television tv monitor "
+                  "pillow blanket towel curtain rug carpet pizza sandwich donut doughnut cake banana apple orange "
+                  "broccoli carrot tree bush flower leaf leaves grass sky cloud mountain hill river lake ocean beach "
+                  "sand snow rock road street sidewalk building house wall fence door window roof sign pole hydrant "
+                  "ball racket bat glove helmet ski skis")
+"""Common things that parsers, which never read of some of them, take for adverbs or adjectives."""
+AGENTIVE = word_set("wear hold sit stand walk ride carry look play run jump ski surf skateboard eat drink talk read "
+                    "smile swing throw catch kick use wait lean kneel crouch squat lie lay dance cross watch")
+"""What persons and animals do rather than things."""
 PRONOUNS = {
     **dict.fromkeys(("he", "him", "his"), "he"), **dict.fromkeys(("she", "her", "hers"), "she"),
     **dict.fromkeys(("it", "its"), "it"), **dict.fromkeys(("they", "them", "their", "theirs"), "they"),
