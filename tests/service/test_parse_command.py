@@ -81,7 +81,7 @@ def test_an_empty_file_gives_nothing(lexiseg, reader, tmp_path):
     assert (result.exit_code, result.stdout) == (0, "") and reader.batches == []
 
 
-def test_standard_input(lexiseg, reader, models):
+def test_standard_input(lexiseg, reader):
     from service.cli import app
 
     result = CliRunner().invoke(app, ["parse", "--file", "-", "--jsonl"], input="a dog\na cat\n")
