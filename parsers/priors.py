@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+Reason = Literal["empty-text", "no-words", "not-latin", "not-english", "not-prose", "too-long", "no-objects"]
+"""Why priors are empty, or cover only the start of the text (`too-long`):
+
+empty-text   nothing but white space
+no-words     no letters
+not-latin    mostly letters of another script
+not-english  mostly words of another language
+not-prose    JSON
+no-objects   English prose that names nothing
+too-long     only the first part was read
+"""
 
 
 class ObjectPrior(BaseModel):
@@ -15,6 +29,7 @@ class ObjectPrior(BaseModel):
     lemma: str
     attributes: tuple[str, ...] = ()
     count: int = Field(default=1, ge=1)
+    """The number that the text states. 1 where it states none; a plural then shows in `name` beside `lemma`."""
 
 
 class RelationPrior(BaseModel):
@@ -39,3 +54,5 @@ class ScenePriors(BaseModel):
     relations: tuple[RelationPrior, ...] = ()
     absent: tuple[str, ...] = ()
     """Names that the text denies ("no cars")."""
+    reason: Reason | None = None
+    """Why there is nothing here, or not everything; None otherwise."""

@@ -175,6 +175,14 @@ class Recorder:
         return None
 
 
+def test_a_tree_says_why_there_is_nothing_or_not_all():
+    def last(**fields):
+        return str(scene_tree(ScenePriors(text="x", **fields)).children[-1].label)
+
+    assert last() == "nothing found" and last(reason="not-english") == "nothing found (not-english)"
+    assert last(objects=DOGS.objects, reason="too-long") == "not all was read (too-long)"
+
+
 def test_a_tree_of_odd_priors():
     odd = ScenePriors(text="[bold]x[/]\x1b", objects=(ObjectPrior(name="[red]", lemma="[red]"),))
     assert str(scene_tree(odd).label) == "[bold]x[/]\\x1b" and str(scene_tree(odd).children[0].label) == "[red]"
