@@ -32,19 +32,24 @@ def json_values(text: str) -> list[Found]:
     return values
 
 
-def names_in(value: Any, answer: str) -> Iterator[Any]:
-    """The names in a JSON value: a list of them, in whatever wrapping."""
+def names_in(value: Any, answer: str, is_item: bool = False) -> Iterator[Any]:
+    """The names in a JSON value, in whatever wrapping: a list of them, also under one key among others, or objects that
+    each have a name. `is_item` tells that the value stands in a list."""
     if isinstance(value, list):
         for item in value:
-            yield from names_in(item, answer)
-    elif not isinstance(value, dict):
+            yield from names_in(item, answer, is_item=True)
+        return
+    if not isinstance(value, dict):
         yield value
+        return
+    called = next((value[key] for key in LABEL_KEYS if isinstance(value.get(key), str)), None)
+    held = [item for item in value.values() if isinstance(item, list | dict)]
+    if called is not None and (is_item or not held):
+        yield called  # {"name": "poodle", "colors": ["brown"]}
+    elif len(held) == 1:
+        yield from names_in(held[0], answer)  # {"class": "dog", "subclasses": ["poodle"]}
     elif all(item is None for item in value.values()):
         yield from value  # {"poodle", "husky"}
-    elif (label := next((value[key] for key in LABEL_KEYS if isinstance(value.get(key), str)), None)) is not None:
-        yield label  # {"name": "poodle", "description": "curly"}
-    elif len(held := [item for item in value.values() if isinstance(item, list | dict)]) == 1:
-        yield from names_in(held[0], answer)
     elif not held and (len(value) == 1 or all(key[-1:].isdigit() for key in value)):
         yield from value.values()  # {"1": "poodle", "2": "husky"}
     else:
@@ -64,10 +69,10 @@ def groups_in(value: Any) -> dict[str, list[Any]]:
     if not isinstance(value, dict):
         return {}
     lists = [item for item in value.values() if isinstance(item, list)]
-    label = next((value[key] for key in LABEL_KEYS if isinstance(value.get(key), str)), None)
-    if label is not None and len(lists) == 1:
-        return {label: lists[0]}
-    if len(value) == 1 and (inner := groups_in(*value.values())):
+    called = next((value[key] for key in LABEL_KEYS if isinstance(value.get(key), str)), None)
+    if called is not None and len(lists) == 1:
+        return {called: lists[0]}
+    if len(value) == 1 and any((inner := groups_in(*value.values())).values()):
         return inner
     texts = [item for item in value.values() if isinstance(item, str)]
     if len(texts) == len(value) > len(set(texts)):

@@ -78,7 +78,9 @@ def read_names(answer: str, *, count: int | None = None, at_least: int = 1,
     """
     text = prepared(answer)
     values = json_values(text)
-    items: list[Any] = [*names_in([found.value for found in values], answer)] if values else [*read_list(text)]
+    items: list[Any] = [item for found in values for item in names_in(found.value, answer)]
+    if not values:
+        items += read_list(text)
     complete = all(found.complete for found in values)
     index = None if allowed is None else _index(allowed)
     if values and len(items) == 1 and isinstance(items[0], str) and not (index and name_key(items[0]) in index):

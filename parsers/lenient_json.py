@@ -2,8 +2,8 @@
 
 Why our own: strict parsers refuse what a person reads without thinking, and of the lenient ones that exist json5
 forgives too little, and json_repair (0.64) takes a time that grows with the square of the text and does not tell what
-was cut off. This reader sees each character a few
-times at most, keeps its own stack, and says whether the text ended in the middle.
+was cut off. This reader sees each character a few times at most, keeps its own stack, and says whether the text ended
+in the middle.
 
 What is put right: single, typographic or missing quotes; raw control characters and unescaped quotes inside strings;
 unknown escapes; comments (//, #, /* */); commas that are missing, doubled or trailing; "..." in place of more; True,
@@ -73,7 +73,9 @@ class _Reader:
                 if len(open_values) > MAX_DEPTH:
                     self.position = len(self.text)
                     return None
-                value: Any = [] if char == "[" else {}
+                known = inside.get(key) if isinstance(inside, dict) else None
+                joined = char == "[" and isinstance(known, list)  # a key that is given twice
+                value: Any = known if joined else [] if char == "[" else {}
                 _put(inside, key, value)
                 keys[-1] = None
                 open_values.append(value)
@@ -144,14 +146,9 @@ class _Reader:
 
 
 def _put(container: Any, key: str | None, value: Any) -> None:
-    """Adds a value. Of a key that is given twice lists are joined; otherwise the last value counts, as in JSON."""
+    """Adds a value; of a key that is given twice the last one counts, as in JSON."""
     if isinstance(container, list):
         container.append(value)
-        return
-    known = container.get(key)
-    if isinstance(known, list) and isinstance(value, list):
-        container[key] = value
-        value[:0] = known
     else:
         container[key] = value
 

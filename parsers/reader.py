@@ -27,8 +27,8 @@ class SceneReader:
 
     def __init__(self, pipeline: Path | None = None, use_head: bool | None = None) -> None:
         if use_head and pipeline is not None:
-            raise SettingError(Code.SETTING_INVALID, "--pipeline and --head.", "One of the two: the head reads without "
-                               "a spaCy pipeline.", "Leave one of them out.")
+            raise SettingError(Code.SETTING_INVALID, "A spaCy pipeline for the learned head (--pipeline, --head).",
+                               "The head reads without a pipeline.", "Leave one of the two out.")
         self._use_head = False if use_head is None and pipeline is not None else use_head
         self._pipeline = pipeline
 

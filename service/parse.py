@@ -97,8 +97,9 @@ def scene_tree(priors: ScenePriors) -> Tree:
                 branch.add(Text(f"{printable(relation.predicate)} > {labels[relation.object]}"))
     if priors.absent:
         tree.add(Text(f"not there: {printable(', '.join(priors.absent))}"))
-    if not tree.children:
-        tree.add(Text("nothing found"))
+    if priors.reason is not None or not tree.children:
+        reason = f" ({priors.reason})" if priors.reason else ""
+        tree.add(Text(f"{'not all was read' if tree.children else 'nothing found'}{reason}"))
     return tree
 
 

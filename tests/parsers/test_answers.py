@@ -26,6 +26,8 @@ BREEDS = ("poodle", "husky", "beagle")
     "Answer: poodle, husky, beagle<|im_end|>\n4. x",
     "poodle, husky, beagle\nUser: and cats?\n1. tabby", "<|assistant|> poodle, husky, beagle</s>",
     "- poodle\n- husky\n- beagle",
+    '{"class": "dog", "subclasses": ["poodle", "husky", "beagle"]}',
+    '{"dogs": [{"breed": "small", "name": "poodle", "colors": ["brown"]}, {"name": "husky"}, {"name": "beagle"}]}',
     "Sorry for the wait!\n1. poodle\n2. husky\n3. beagle",
     '\ufeff["poo\u200bdle", "husky", "beagle"]', "| poodle, husky, beagle |", '["Poodle", "HUSKY", "beagle"]'.lower(),
 ])
@@ -124,6 +126,13 @@ CLUSTERS = {"animals": ("dog", "cat"), "other": ("pizza", "traffic light")}
 def test_clusters_in_many_forms(answer):
     assert read_clusters(answer, names=NAMES) == CLUSTERS
     assert read_clusters(answer, names=NAMES, clusters=["animals", "other"]) == CLUSTERS
+
+
+def test_a_single_cluster_of_any_form():
+    for answer in ('{"pets": ["dog", "cat"]}', '{"pets": {"dog": 1, "cat": 2}}', '{"a": {"pets": ["dog", "cat"]}}',
+                   "pets: dog, cat", '{"class": "pets", "subclasses": ["dog", "cat"]}',
+                   '{"dog": "pets", "cat": "pets"}'):
+        assert read_clusters(answer, names=["dog", "cat"]) == {"pets": ("dog", "cat")}, answer
 
 
 def test_a_mapping_of_given_classes_to_free_names():

@@ -89,5 +89,5 @@ def test_without_its_model_the_head_is_done_without_unless_it_was_asked_for(mode
 
 
 def test_a_pipeline_for_the_head_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="--pipeline and --head"):
+    with pytest.raises(SettingError, match="--pipeline, --head"):
         SceneReader(tmp_path, use_head=True)

@@ -81,7 +81,7 @@ def test_an_empty_file_gives_nothing(lexiseg, reader, tmp_path):
     assert (result.exit_code, result.stdout) == (0, "") and reader.batches == []
 
 
-def test_standard_input(lexiseg, reader, models):
+def test_standard_input(lexiseg, reader):
     from service.cli import app
 
     result = CliRunner().invoke(app, ["parse", "--file", "-", "--jsonl"], input="a dog\na cat\n")
@@ -173,6 +173,14 @@ class Recorder:
 
     def __exit__(self, *error):
         return None
+
+
+def test_a_tree_says_why_there_is_nothing_or_not_all():
+    def last(**fields):
+        return str(scene_tree(ScenePriors(text="x", **fields)).children[-1].label)
+
+    assert last() == "nothing found" and last(reason="not-english") == "nothing found (not-english)"
+    assert last(objects=DOGS.objects, reason="too-long") == "not all was read (too-long)"
 
 
 def test_a_tree_of_odd_priors():
