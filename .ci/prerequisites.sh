@@ -2,6 +2,7 @@
 # Says which system packages are missing, before anything is downloaded. Exit status 1 if any is.
 #   sh .ci/prerequisites.sh             what to install, in words
 #   sh .ci/prerequisites.sh --packages  only the names of the Debian packages, for apt-get
+#   LEXISEG_SERVERS=1 sh ...            also the servers that the tests start; nothing else needs them
 # PYTHON names the interpreter (default python3).
 python=${PYTHON:-python3}
 packages=
@@ -29,6 +30,12 @@ else
     "$python" -c 'import os, sys, sysconfig
 sys.exit(not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null \
         || missing python3-dev "the header Python.h was not found (it builds the dense CRF)"
+fi
+
+if [ -n "$LEXISEG_SERVERS" ]; then
+    command -v redis-server >/dev/null 2>&1 || missing redis-server "the command redis-server was not found"
+    command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 \
+        || missing postgresql "the command postgres was not found"
 fi
 
 if [ "$1" = --packages ]; then

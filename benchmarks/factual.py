@@ -1,4 +1,6 @@
-"""Captions to scene graphs on FACTUAL: `python -m benchmarks.factual [--split dev] [--phenomena]`.
+"""Captions to scene graphs on FACTUAL: `python -m benchmarks.factual [--split dev] [--head] [--phenomena]`.
+
+The rules read the captions; with `--head` the learned head reads those that it covers, as `lexiseg parse` does.
 
 The captions of the split are parsed in batches on one thread, their priors written as JSON lines, and scored by
 `score_factual.py` with the lemma, synset and exception tables beside the data: set match and SPICE F1 in per cent, as
@@ -25,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from parsers import ScenePriors, parse_scenes
 from parsers.files import write_atomic
 from parsers.pipeline import load_pipeline
+from parsers.reader import SceneReader
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TABLES = {"--lemmas": "lemmas_noun.tsv.gz", "--synsets": "english.synsets.gz", "--exceptions": "english.exceptions.gz"}
@@ -60,6 +63,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "factual")
     parser.add_argument("--scorer", type=Path, default=SHARED / "tools" / "score_factual.py")
     parser.add_argument("--pipeline", type=Path, help="directory of a spaCy pipeline; the pocket one if left out")
+    parser.add_argument("--head", action="store_true", help="the learned head where it covers a caption")
     parser.add_argument("--priors", type=Path, help="keep the priors in this file")
     parser.add_argument("--phenomena", action="store_true")
     parser.add_argument("--min-f1", type=float, metavar="PERCENT", help="exit with 1 below this")
@@ -68,9 +72,13 @@ def main() -> int:
     with references.open(encoding="utf-8", newline="") as file:
         captions = [row["caption"] for row in csv.DictReader(file)]
 
-    nlp = load_pipeline(given.pipeline)
+    if given.head:
+        reader = SceneReader()
+        reader.read(captions[:1])  # loads the models
+    else:
+        nlp = load_pipeline(given.pipeline)
     started, cpu = time.perf_counter(), time.process_time()
-    found = list(parse_scenes(captions, nlp))
+    found = reader.read(captions) if given.head else list(parse_scenes(captions, nlp))
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     with tempfile.TemporaryDirectory() as folder:
         priors = given.priors or Path(folder) / "priors.jsonl"

@@ -3,10 +3,12 @@
 LexisegError
 +-- InputError        an image, folder or list of inputs
 +-- VocabularyError   class names and vocabulary files
++-- AnswerError       what a language model answered
 +-- ModelError        a model directory
 +-- DatasetError      a folder with pictures and ground truth
 +-- SettingError      an option, or a combination of options
 +-- OutputError       the place where results are written
++-- JobError          a job, the ledger that keeps it, or the queue
 +-- MissingPackageError   an optional package or system library that is not installed
 
 A message has three parts: what was given, what is allowed, and what to do next. The code never changes its
@@ -31,14 +33,17 @@ class Code(StrEnum):
     IMAGE_ANIMATED = "image-animated"
     IMAGE_MODE = "image-mode"
     OUT_OF_MEMORY = "out-of-memory"
+    WORKER_DIED = "worker-died"
     INTERNAL = "internal"
     # the whole request
     NO_INPUTS = "no-inputs"
     FOLDER_UNREADABLE = "folder-unreadable"
+    MANIFEST_INVALID = "manifest-invalid"
     OUTPUT_COLLISION = "output-collision"
     OUTPUT_UNWRITABLE = "output-unwritable"
     DISK_FULL = "disk-full"
     VOCABULARY_INVALID = "vocabulary-invalid"
+    VOCABULARY_CONFLICT = "vocabulary-conflict"
     CLASS_NAME_INVALID = "class-name-invalid"
     MODEL_MISSING = "model-missing"
     MODEL_INCOMPLETE = "model-incomplete"
@@ -48,6 +53,18 @@ class Code(StrEnum):
     SETTING_INVALID = "setting-invalid"
     DEVICE_MISSING = "device-missing"
     PACKAGE_MISSING = "package-missing"
+    # jobs
+    JOB_MISSING = "job-missing"
+    JOB_STATE = "job-state"
+    LEDGER_UNAVAILABLE = "ledger-unavailable"
+    BROKER_UNAVAILABLE = "broker-unavailable"
+    WORKER_DIFFERS = "worker-differs"
+    # one answer of a language model
+    ANSWER_EMPTY = "answer-empty"
+    ANSWER_REFUSED = "answer-refused"
+    ANSWER_UNREADABLE = "answer-unreadable"
+    ANSWER_TRUNCATED = "answer-truncated"
+    ANSWER_UNFIT = "answer-unfit"
 
 
 class LexisegError(Exception):
@@ -73,6 +90,10 @@ class VocabularyError(LexisegError):
     """Class names or a vocabulary file cannot be used."""
 
 
+class AnswerError(LexisegError):
+    """What a language model answered cannot be used."""
+
+
 class ModelError(LexisegError):
     """A model directory cannot be used."""
 
@@ -87,6 +108,10 @@ class SettingError(LexisegError):
 
 class OutputError(LexisegError):
     """Results cannot be written."""
+
+
+class JobError(LexisegError):
+    """A job, the ledger that keeps it, or the queue cannot be used."""
 
 
 class MissingPackageError(LexisegError):

@@ -28,8 +28,10 @@ from pydantic_core import PydanticCustomError
 from parsers.documents import Document, document_bytes, read_document
 from parsers.errors import Code, VocabularyError
 from parsers.files import canonical_json, sha256_bytes, write_atomic
+from parsers.matching import Matcher, MatchResult
 from parsers.names import ALLOWED, MAX_NAME_LENGTH, name_key, name_problem, normalise_name, shorten
 from parsers.vocabulary_checks import Problem, find_problems, find_warnings, problems_error, validation_problems
+from parsers.vocabulary_merge import VocabularyDiff, diff, merge
 
 MAX_ID = 65534
 IGNORE_ID = 255
@@ -197,6 +199,31 @@ class Vocabulary(BaseModel):
         """The background words that are not also a name or synonym of a class."""
         taken = {name_key(name) for entry in self.classes for name in (entry.name, *entry.synonyms)}
         return tuple(word for word in self.background if name_key(word) not in taken)
+
+    def match(self, text: str, lemma: str | None = None) -> MatchResult:
+        """Finds the class that a free name stands for: exactly, by spelling, by `lemma`, by number, or by its head.
+
+        lemma: the dictionary form of the name or of its head where a parser gives it (`ObjectPrior.lemma`); it goes
+        before our own rules of singular and plural. Several classes, the background and nothing are results, too.
+        Never raises, whatever the text.
+        """
+        matcher = self.__dict__.get("_matcher")  # a copy with other classes inherits it
+        if matcher is None or matcher.vocabulary is not self:
+            matcher = self.__dict__["_matcher"] = Matcher(self)
+        return matcher.match(text, lemma)
+
+    def merge(self, other: Vocabulary) -> Vocabulary:
+        """This vocabulary with what `other` adds: classes, words, and values where this one has none.
+
+        No class gets another id. What both say of a class is kept in the words of this one, its provenance too, but a
+        language model's provenance is never lost to a person's. The result is not frozen. Raises VocabularyError
+        (`vocabulary-conflict`) that names every contradiction and both its sides.
+        """
+        return merge(self, other)
+
+    def diff(self, other: Vocabulary) -> VocabularyDiff:
+        """What leads from this vocabulary to `other`; empty if and only if both have one digest."""
+        return diff(self, other)
 
     def warnings(self) -> list[str]:
         """What is allowed but probably not meant: names that nearly repeat another, names that are not in Latin

@@ -16,12 +16,21 @@ app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_co
                   pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
-                              help="Check, show and freeze vocabulary files.")
+                              help="Check, show, match, merge, compare and freeze vocabulary files.")
 models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
 app.add_typer(vocabulary_app, name="vocabulary")
+jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
+                       help="Large jobs: submit them, watch, steer and verify. Workers are started by lexiseg up.")
 app.add_typer(models_app, name="models")
+app.add_typer(jobs_app, name="jobs")
 
 VocabularyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A vocabulary file (.yaml or .json).")]
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job, its beginning, or its --out.")]
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures, folders, patterns, and manifests "
+                                             "(.jsonl, .csv).")]
+Out = Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")]
+Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive: before all batch jobs.")]
 
 
 def print_version(wanted: bool) -> None:
@@ -68,6 +77,26 @@ def segment(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a finished job.")],
+    format: Annotated[str, typer.Option("--format", help="coco, panoptic, png, yolo, label-studio, cvat.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; an earlier export of the same "
+                                                                 "format in it is replaced.")],
+    per_class: Annotated[bool, typer.Option("--per-class", help="One segment per class and picture, not one per "
+                                                                "connected part.")] = False,
+    unmatched: Annotated[str, typer.Option("--unmatched", help="Classes without maps_to: keep, drop, error.")]
+    = "keep",
+    image_prefix: Annotated[str | None, typer.Option("--image-prefix", metavar="TEXT", help="Label Studio: what stands "
+                                                     "before a picture's name in its address. "
+                                                     "[default: /data/local-files/?d=]")] = None,
+) -> None:
+    """Write the masks of a job for another program."""
+    from service.export import run_export
+
+    run_export(out, format, to, per_class=per_class, unmatched=unmatched, image_prefix=image_prefix)
+
+
 @app.command("eval")
 def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
@@ -102,6 +131,24 @@ def eval_command(
         say_json(report.model_dump(mode="json"))
     else:
         show_report(report)
+
+
+@app.command()
+def parse(
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="A description of a picture.")] = None,
+    file: Annotated[str | None, typer.Option("--file", metavar="FILE", help="A text file with one description a line; "
+                                             "- reads standard input.")] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a line, in order.")] = False,
+    pipeline: Annotated[Path | None, typer.Option("--pipeline", metavar="DIR", help="A spaCy pipeline for the rules; "
+                                                  "the pocket one if left out.")] = None,
+    head: Annotated[bool | None, typer.Option("--head/--rules", help="The learned head or the rules for every text. "
+                                              "[default: the head for single sentences]", show_default=False)] = None,
+    json: o.AsJson = False,
+) -> None:
+    """Show what a description says: objects, attributes, counts, relations, denials."""
+    from service.parse import run_parse
+
+    run_parse(text, file, as_json=json, jsonl=jsonl, pipeline=pipeline, use_head=head)
 
 
 @app.command()
@@ -149,6 +196,50 @@ def vocabulary_show(file: VocabularyPath) -> None:
     show(file)
 
 
+@vocabulary_app.command("match")
+def vocabulary_match(
+    file: VocabularyPath,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help='Names as people write them: "two puppies".')],
+    json: o.AsJson = False,
+) -> None:
+    """Say which class each name stands for.
+
+    Exit code 1 if a name stands for none, or for more than one."""
+    from service.vocabulary import match
+
+    if not match(file, names, json):
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@vocabulary_app.command("merge")
+def vocabulary_merge(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Vocabulary files; what the first says of a "
+                                                "class stays, the others add to it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+) -> None:
+    """Write several vocabularies as one.
+
+    Ids stay as they are; files that contradict each other are refused."""
+    from service.vocabulary import merge
+
+    merge(files, out)
+
+
+@vocabulary_app.command("diff")
+def vocabulary_diff(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A vocabulary file.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
+    json: o.AsJson = False,
+) -> None:
+    """Show how two vocabularies differ.
+
+    Exit code 1 if they do."""
+    from service.vocabulary import diff
+
+    if not diff(before, after, json):
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
 @vocabulary_app.command("freeze")
 def vocabulary_freeze(
     file: VocabularyPath,
@@ -179,6 +270,158 @@ def models_verify(
     from service.models import verify
 
     if not verify(models or []):
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@app.command()
+def up(
+    workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes for "
+                                                "pictures; one per GPU, or one, if left out.")] = None,
+    until_done: Annotated[bool, typer.Option("--until-done", help="Stop when no job is active.")] = False,
+) -> None:
+    """Start workers, and the embedded queue, on this machine; Ctrl-C stops them."""
+    from service.up import run
+
+    run(workers, until_done)
+
+
+@jobs_app.command("submit")
+def jobs_submit(
+    inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
+) -> None:
+    """Enter a job, or more pictures for the job that --out has already."""
+    from service import jobs
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
+                                           tile=tile, overlap=overlap, refine=refine)
+    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+                               settings=settings, preset=preset, refine=refinement, overlay=overlay,
+                               confidence=confidence, device=device), priority=priority, as_json=json)
+
+
+@jobs_app.command("sample")
+def jobs_sample(
+    inputs: Inputs, out: Out,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Pictures to begin with.")] = 50,
+    classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    device: o.Device = "auto", json: o.AsJson = False,
+) -> None:
+    """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
+    from service import jobs
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
+                                           tile=tile, overlap=overlap, refine=refine)
+    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+                               settings=settings, preset=preset, refine=refinement, overlay=overlay,
+                               confidence=confidence, device=device), priority="interactive", sample=count,
+                as_json=json)
+
+
+@jobs_app.command("estimate")
+def jobs_estimate(
+    inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    device: o.Device = "auto",
+    measure: Annotated[int, typer.Option("--measure", min=1, max=1000, metavar="N",
+                                         help="Pictures to measure the time on.")] = 32,
+    json: o.AsJson = False,
+) -> None:
+    """Count pictures and unreadable files, and say what time and room a job would take. Nothing is written."""
+    from service import jobs
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
+                                           tile=tile, overlap=overlap, refine=refine)
+    jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+                                 settings=settings, preset=preset, refine=refinement, overlay=overlay,
+                                 confidence=confidence, device=device), measure, json)
+
+
+@jobs_app.command("list")
+def jobs_list(json: o.AsJson = False) -> None:
+    """Show all jobs."""
+    from service import jobs
+
+    jobs.show_list(json)
+
+
+@jobs_app.command("show")
+def jobs_show(job: JobName, json: o.AsJson = False) -> None:
+    """Show one job: states, rate, what went wrong and what to do."""
+    from service import jobs
+
+    jobs.show(job, json)
+
+
+@jobs_app.command("watch")
+def jobs_watch(job: JobName) -> None:
+    """Follow a job until it is over.
+
+    Exit code 3 if some pictures failed or the job was ended early."""
+    from service import jobs
+
+    if not jobs.watch(job):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@jobs_app.command("pause")
+def jobs_pause(job: JobName) -> None:
+    """Begin no further pictures of a job."""
+    from service import jobs
+
+    jobs.steer(job, "pause")
+
+
+@jobs_app.command("resume")
+def jobs_resume(job: JobName) -> None:
+    """Go on with a job that was paused or stopped, or whose sample is done."""
+    from service import jobs
+
+    jobs.steer(job, "resume")
+
+
+@jobs_app.command("cancel")
+def jobs_cancel(job: JobName) -> None:
+    """End a job; what is finished stays."""
+    from service import jobs
+
+    jobs.steer(job, "cancel")
+
+
+@jobs_app.command("retry")
+def jobs_retry(
+    job: JobName,
+    failed: Annotated[bool, typer.Option("--failed", help="Pictures that failed or were quarantined.")] = False,
+) -> None:
+    """Try failed pictures again."""
+    from parsers.errors import Code, SettingError
+    from service import jobs
+
+    if not failed:
+        raise SettingError(Code.SETTING_INVALID, "Nothing was said to be tried again.", "--failed",
+                           f"lexiseg jobs retry {job} --failed")
+    jobs.retry(job)
+
+
+@jobs_app.command("verify")
+def jobs_verify(job: JobName, json: o.AsJson = False) -> None:
+    """Compute the digest of everything a job wrote again and compare.
+
+    Exit code 1 if a file is not as it was written or a picture is not finished."""
+    from service import jobs
+
+    if not jobs.verify(job, json):
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 

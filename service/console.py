@@ -64,9 +64,11 @@ def show_error(error: LexisegError, as_json: bool = False) -> None:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left, on a terminal; nothing elsewhere. Gives update(done, total)."""
-    if not sys.stderr.isatty():
+def progress(description: str, unit: str = "images", *, hidden: bool = False,
+             ) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar with rate and time left, on a terminal; nothing elsewhere or if `hidden`. Gives update(done, total); the
+    total may be unknown (None)."""
+    if hidden or not sys.stderr.isatty():
         yield lambda done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -77,8 +79,8 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
         task = bars.add_task(description, total=None, rate="")
         started = time.monotonic()
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int | None) -> None:
             rate = done / max(time.monotonic() - started, 1e-9)
-            bars.update(task, completed=done, total=total, rate=f"{rate:.1f} images/s")
+            bars.update(task, completed=done, total=total, rate=f"{rate:.1f} {unit}/s")
 
         yield update

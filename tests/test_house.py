@@ -102,6 +102,14 @@ def test_a_fitting_machine_passes_in_silence(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_servers_are_asked_for_only_where_tests_run(tmp_path):
+    add_commands(tmp_path, "git", "make", "g++", "python3")
+    done = check_prerequisites(tmp_path, "--packages", LEXISEG_SERVERS="1")
+    assert set(done.stdout.split()) <= {"redis-server", "postgresql"} and "redis-server" in done.stdout
+    add_commands(tmp_path, "redis-server", "postgres")
+    assert check_prerequisites(tmp_path, LEXISEG_SERVERS="1").returncode == 0
+
+
 def test_no_file_is_longer_than_600_lines():
     for room in ROOMS:
         for path in (REPOSITORY / room).rglob("*.py"):

@@ -21,6 +21,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FORMAT_VERSION = 1
+OTHER_KINDS = ("spacy",)
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -133,11 +134,9 @@ def model_digest(card: ModelCard) -> str:
 
 
 def list_models() -> list[ModelCard]:
-    """The cards of all models below `models_root()`, in order of their directories. Raises ModelError for a card
-    that cannot be read."""
-    root = models_root()
-    found = {path.parent for name in (CARD_FILE, CONFIG_FILE) for path in root.rglob(name)}
-    return [load_card(directory) for directory in sorted(found)]
+    """The cards of all models of this room below `models_root()`, in order of their directories. Raises ModelError
+    for a card that cannot be read."""
+    return [load_card(directory) for directory in _directories(models_root())]
 
 
 def resolve_model(name_or_dir: str | Path | None, kind: str = "clip") -> Path:
@@ -149,7 +148,7 @@ def resolve_model(name_or_dir: str | Path | None, kind: str = "clip") -> Path:
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    known = sorted(str(path.parent.relative_to(root)) for path in root.rglob(CARD_FILE))
+    known = [str(directory.relative_to(root)) for directory in _directories(root)]
     raise ModelError(Code.MODEL_MISSING, f"There is no model {wanted!r}, neither as a directory nor below {root}.",
                      f"Models here: {', '.join(known) or 'none'}.", "lexiseg models list")
 
@@ -167,6 +166,20 @@ def weights_file(directory: Path) -> Path:
                          "which can run code when they are read.", allowed,
                          "Convert them with safetensors.torch.save_file, then lexiseg models verify " + str(directory))
     raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no weights.", allowed, _next_step(directory))
+
+
+def _directories(root: Path) -> list[Path]:
+    """Model directories below `root`, without those of other rooms (`spacy`), whose cards look different."""
+    found = {path.parent for name in (CARD_FILE, CONFIG_FILE) for path in root.rglob(name)}
+    return sorted(directory for directory in found if _kind(directory / CARD_FILE) not in OTHER_KINDS)
+
+
+def _kind(path: Path) -> str | None:
+    """The kind that a card names; None where there is none to read, which `load_card` then says."""
+    try:
+        return json.loads(path.read_bytes()).get("kind")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _read_card(path: Path) -> ModelCard:

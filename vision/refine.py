@@ -1,8 +1,8 @@
 """A score map becomes a label map at the size of the image.
 
-Probabilities (softmax over the classes) are enlarged bilinearly and the largest wins. Enlarged probabilities still sum
-to 1, so a class that nowhere reaches 1 / C can win no pixel; it is dropped before, which is exact and saves most of
-the work. `pydensecrf` first moves the borders along the edges of the picture.
+Probabilities (softmax over the classes) are enlarged bilinearly and the largest wins. A class that can win no pixel is
+dropped before, which is exact and saves most of the work. `pydensecrf` first moves the borders along the edges of the
+picture.
 
 Shapes: C classes; K classes that are left; h, w score map; H, W image; R rows of a band; L regions.
 """
@@ -46,10 +46,10 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
                            "lexiseg segment --help")
     size = image_HW3.shape[:2]
     probabilities_Chw = _softmax(score_map.scores_CHW)
-    highest_C = probabilities_Chw.max(axis=(1, 2))
     if method == "none":
-        kept = np.flatnonzero(highest_C >= (1 - 1e-6) / len(highest_C))
+        kept = _possible_winners(probabilities_Chw)
     else:
+        highest_C = probabilities_Chw.max(axis=(1, 2))
         kept = np.union1d(np.flatnonzero(highest_C >= CRF_FLOOR), probabilities_Chw.argmax(axis=0))
     probabilities_Khw = probabilities_Chw[kept]
     if method == "pydensecrf" and len(kept) > 1:
@@ -70,27 +70,42 @@ def _softmax(scores_Chw: NDArray[np.float16]) -> NDArray[np.float32]:
     return exponents_Chw
 
 
+def _possible_winners(probabilities_Chw: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Indices of the classes that may win a pixel: a pixel lies between four cells, and its enlarged probability
+    between their least and largest, so a class whose largest is below another's least loses there."""
+    padded_Chw = np.pad(probabilities_Chw, ((0, 0), (0, 1), (0, 1)), mode="edge")
+
+    def of_four(extreme: np.ufunc) -> NDArray[np.float32]:
+        pairs_Chw = extreme(padded_Chw[:, :, :-1], padded_Chw[:, :, 1:])
+        return extreme(pairs_Chw[:, :-1], pairs_Chw[:, 1:])
+
+    bound_hw = of_four(np.minimum).max(axis=0) - 1e-6  # rounding of the enlargement
+    return np.flatnonzero((of_four(np.maximum) >= bound_hw).any(axis=(1, 2)))
+
+
 def _enlarge(probabilities_Khw: NDArray[np.float32], height: int,
              width: int) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
     """(H, W) index of the most probable of the K classes (the first of equals) and its probability."""
     winner_HW = np.zeros((height, width), np.uint16)
     best_HW = np.zeros((height, width), np.float32)
     left_W, right_W, toward_W = _taps(probabilities_Khw.shape[2], width)
-    up_H, down_H, toward_H = _taps(probabilities_Khw.shape[1], height)
-    wide_KhW = [map_hw[:, left_W] * (1 - toward_W) + map_hw[:, right_W] * toward_W for map_hw in probabilities_Khw]
+    up_H, _, toward_H = _taps(probabilities_Khw.shape[1], height)
+    down_h = np.minimum(np.arange(1, probabilities_Khw.shape[1] + 1), probabilities_Khw.shape[1] - 1)
+    wide_KhW = probabilities_Khw[:, :, left_W] * (1 - toward_W) + probabilities_Khw[:, :, right_W] * toward_W
+    step_KhW = wide_KhW[:, down_h] - wide_KhW
     rows = max(1, BAND_PIXELS // width)
     for start in range(0, height, rows):
         band = slice(start, start + rows)
-        toward_R1 = toward_H[band, None]
-        best_RW, winner_RW = best_HW[band], winner_HW[band]
-        for index, wide_hW in enumerate(wide_KhW):
-            map_RW = wide_hW[up_H[band]] * (1 - toward_R1) + wide_hW[down_H[band]] * toward_R1
+        best_RW, winner_RW, up_R, toward_R1 = best_HW[band], winner_HW[band], up_H[band], toward_H[band, None]
+        for index, (wide_hW, step_hW) in enumerate(zip(wide_KhW, step_KhW, strict=True)):
+            map_RW = step_hW[up_R]
+            map_RW *= toward_R1
+            map_RW += wide_hW[up_R]
             if index == 0:
                 best_RW[:] = map_RW
             else:
-                better_RW = map_RW > best_RW
-                np.copyto(best_RW, map_RW, where=better_RW)
-                winner_RW[better_RW] = index
+                np.copyto(winner_RW, index, where=map_RW > best_RW)
+                np.maximum(best_RW, map_RW, out=best_RW)
     return winner_HW, best_HW
 
 

@@ -65,21 +65,19 @@ def find_inputs(inputs: Sequence[str], *, out: Path | None = None) -> Inputs:
     unreadable: list[UnreadableFolder] = []
     by_name: dict[str, InputItem] = {}
     seen: set[str] = set()
-    out_real = os.path.realpath(out) if out is not None else None
     folders: dict[str, str] = {}
-    for given in inputs:
-        for item in _expand(given, out_real, unreadable):
-            folder, base = os.path.split(os.path.join(item.root, item.relative))
-            identity = os.path.join(folders.setdefault(folder, os.path.realpath(folder)), base)
-            if identity in seen:
-                continue
-            seen.add(identity)
-            other = by_name.setdefault(item.name, item)
-            if other is not item:
-                raise InputError(Code.OUTPUT_COLLISION,
-                                 f"{other.path} and {item.path} would both be called {item.name!r} in the results.",
-                                 "One name for one picture.",
-                                 "Give the folder above both, or a pattern in quotes, or run two jobs.")
+    for item in iter_inputs(inputs, out=out, unreadable=unreadable):
+        folder, base = os.path.split(os.path.join(item.root, item.relative))
+        identity = os.path.join(folders.setdefault(folder, os.path.realpath(folder)), base)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        other = by_name.setdefault(item.name, item)
+        if other is not item:
+            raise InputError(Code.OUTPUT_COLLISION,
+                             f"{other.path} and {item.path} would both be called {item.name!r} in the results.",
+                             "One name for one picture.",
+                             "Give the folder above both, or a pattern in quotes, or run two jobs.")
     if not by_name and unreadable:
         raise InputError(Code.FOLDER_UNREADABLE, unreadable[0].message, "", "Check the permissions.")
     if not by_name:
@@ -87,6 +85,14 @@ def find_inputs(inputs: Sequence[str], *, out: Path | None = None) -> Inputs:
                          f"Files with one of the suffixes {' '.join(sorted(IMAGE_SUFFIXES))}.",
                          "Name a folder or pattern that holds pictures.")
     return Inputs(tuple(by_name[name] for name in sorted(by_name)), tuple(unreadable))
+
+
+def iter_inputs(inputs: Sequence[str], *, out: Path | None, unreadable: list[UnreadableFolder]) -> Iterator[InputItem]:
+    """The pictures one by one as they are met: unsorted, and twice where they are reached twice. What cannot be listed
+    is added to `unreadable`. Raises InputError as `find_inputs`, `output-collision` for two equal names excepted."""
+    out_real = os.path.realpath(out) if out is not None else None
+    for given in inputs:
+        yield from _expand(given, out_real, unreadable)
 
 
 def _expand(given: str, out_real: str | None, unreadable: list[UnreadableFolder]) -> Iterator[InputItem]:
@@ -149,6 +155,11 @@ def _match(pattern: str, out_real: str | None) -> Iterator[InputItem]:
 
 def _item(root: str, relative: str) -> InputItem:
     return InputItem(_printable(relative.replace(os.sep, "/")), root, relative)
+
+
+def item_of(name: str, root: bytes, relative: bytes) -> InputItem:
+    """An item whose paths were kept as the file system's bytes."""
+    return InputItem(name, os.fsdecode(root), os.fsdecode(relative))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -25,6 +25,16 @@ FILES = ("vocabulary.yaml", "classes.json", "results.jsonl", "timings.jsonl", "r
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What was written for one picture."""
+
+    result: Result
+    """The line for results.jsonl."""
+    files: tuple[tuple[str, str], ...]
+    """Path below OUT and sha256 of each file."""
+
+
+@dataclass(frozen=True, slots=True)
 class PictureWriter:
     """Writes what belongs to one picture. Small and picklable: it travels to other processes."""
 
@@ -38,16 +48,18 @@ class PictureWriter:
     def of(cls, out: Path, vocabulary: Vocabulary, *, overlay: bool, confidence: bool) -> Self:
         return cls(out, vocabulary.names, {entry.id: entry.rgb for entry in vocabulary.classes}, overlay, confidence)
 
-    def write(self, name: str, image_HW3: np.ndarray, label_map: LabelMap, *, image_sha256: str) -> Result:
+    def write(self, name: str, image_HW3: np.ndarray, label_map: LabelMap, *, image_sha256: str) -> Written:
         """Writes masks/<name>.png and, on request, overlays/<name>.jpg and confidence/<name>.png, each whole or not at
-        all, and returns the line for results.jsonl. Raises OutputError."""
+        all. Raises OutputError."""
+        files = {}
         if self.overlay:
             picture = draw_overlay(image_HW3, label_map, self.colours, self.names)
-            write_atomic(self.out / "overlays" / f"{name}.jpg", encode_overlay(picture))
+            files[f"overlays/{name}.jpg"] = encode_overlay(picture)
         if self.confidence and label_map.confidence_HW is not None:
-            write_atomic(self.out / "confidence" / f"{name}.png", encode_confidence(label_map.confidence_HW))
-        mask = encode_mask(label_map.labels_HW, self.colours)
-        write_atomic(self.out / "masks" / f"{name}.png", mask)
+            files[f"confidence/{name}.png"] = encode_confidence(label_map.confidence_HW)
+        mask = files[f"masks/{name}.png"] = encode_mask(label_map.labels_HW, self.colours)
+        for path, data in files.items():
+            write_atomic(self.out / path, data)
         areas = np.bincount(label_map.labels_HW.ravel())
         classes = tuple(
             ClassFound(id=int(i), name=self.names.get(int(i), str(i)), area=int(areas[i]),
@@ -55,9 +67,10 @@ class PictureWriter:
         regions = tuple(RegionFound(id=region.id, class_id=region.class_id, box=region.box, area=region.area,
                                     score=round(float(region.score), 6)) for region in label_map.regions)
         height, width = label_map.labels_HW.shape
-        return Result(name=name, state=DONE if classes else EMPTY, width=width, height=height, classes=classes,
-                      regions=regions, mask=f"masks/{name}.png", image_sha256=image_sha256,
-                      mask_sha256=sha256_bytes(mask))
+        digests = tuple((path, sha256_bytes(data)) for path, data in files.items())
+        return Written(Result(name=name, state=DONE if classes else EMPTY, width=width, height=height, classes=classes,
+                              regions=regions, mask=f"masks/{name}.png", image_sha256=image_sha256,
+                              mask_sha256=sha256_bytes(mask)), digests)
 
     def remove(self, name: str) -> None:
         """Takes away what was written for a picture that failed half way."""
@@ -136,10 +149,14 @@ class LineFile:
         return self
 
     def write(self, value: object) -> None:
-        """Adds one line. Raises OutputError."""
+        """Adds a value as one line of JSON. Raises OutputError."""
+        self.write_line(canonical_json(value))
+
+    def write_line(self, line: bytes) -> None:
+        """Adds a line that is JSON already. Raises OutputError."""
         assert self._file is not None
         try:
-            self._file.write(canonical_json(value) + b"\n")
+            self._file.write(line + b"\n")
         except OSError as error:
             raise output_error(self._path, error) from error
 

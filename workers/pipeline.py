@@ -8,7 +8,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -26,8 +26,9 @@ from parsers.errors import (
 from parsers.vocabulary import Vocabulary
 from vision.refine import refine
 from vision.types import Sample, ScoreMap, Segmenter
+from workers.failpoints import reach
 from workers.inputs import InputItem
-from workers.outputs import PictureWriter, failure
+from workers.outputs import PictureWriter, Written, failure
 from workers.prefetch import Loaded, prefetch
 from workers.records import Result
 
@@ -45,10 +46,12 @@ class Outcome:
     decode_s: float
     score_s: float
     finish_s: float
+    files: tuple[tuple[str, str], ...] = ()
+    """Path below OUT and sha256 of each file written for it."""
 
 
 @dataclass(slots=True)
-class _Waiting:
+class Waiting:
     """A picture that is scored; its result is there already, or is being made."""
 
     loaded: Loaded
@@ -59,21 +62,27 @@ class _Waiting:
 
 
 def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
-            method: str, batch: int, workers: int | None = None) -> Generator[Outcome, None, None]:
+            method: str, batch: int, workers: int | None = None, finishers: Finishers | None = None
+            ) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
 
     What concerns one picture becomes a failed Result. What concerns all of them (a full disk, a missing package, a
     model or setting at fault) is raised. Closing the iterator lets running pictures finish and drops the rest.
     workers: processes for `pydensecrf`, which holds the interpreter's lock, else threads; None: one per core, at
-    least two threads.
+    least two threads. finishers: a pool for them that is there already, and stays.
     """
-    count = workers or max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
-    reading = prefetch(items, threads=min(count, 8), depth=2 * batch, max_pixels=STAGE_PIXELS)
-    finishers = _Finishers(count, in_processes=method == "pydensecrf")
-    waiting: deque[_Waiting] = deque()
-    with closing(finishers), closing(reading):
+    count = workers or default_workers(method)
+    reading = prefetch(items, threads=min(count, 8, len(items)), depth=2 * batch, max_pixels=STAGE_PIXELS)
+    own = Finishers.of(method, count) if finishers is None else None
+    finishers = finishers or own
+    assert finishers is not None
+    waiting: deque[Waiting] = deque()
+    with closing(own or _Kept(finishers)), closing(reading):
         for group in _groups(reading, batch):
-            for entry in _score(segmenter, vocabulary, group):
+            reach("decoded")
+            entries = _score(segmenter, vocabulary, group)
+            reach("scored")
+            for entry in entries:
                 if entry.result is None:
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
                                        *entry.arguments, method, writer)
@@ -85,24 +94,30 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
             yield finishers.end(waiting)
 
 
+def default_workers(method: str) -> int:
+    """Processes or threads beside the model's own: one per core that we may use, at least two threads."""
+    return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
+
+
 def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, writer: PictureWriter
-           ) -> tuple[Result, float]:
-    """Labels one scored picture and writes its files; returns its result and the seconds it took.
+           ) -> tuple[Written, float]:
+    """Labels one scored picture and writes its files; returns what was written and the seconds it took.
 
     Raises only what concerns all pictures; either way no part of a failed picture stays.
     """
     started = time.perf_counter()
     try:
         label_map = refine(image_HW3, score_map, method, confidence=writer.confidence)
-        result = writer.write(name, image_HW3, label_map, image_sha256=sha256)
+        written = writer.write(name, image_HW3, label_map, image_sha256=sha256)
+        reach("written")
     except Exception as error:
         writer.remove(name)
         if _concerns_all(error):
             raise
         if not isinstance(error, LexisegError):
             _log.exception("%s failed", name)
-        result = failure(name, error)
-    return result, time.perf_counter() - started
+        written = Written(failure(name, error), ())
+    return written, time.perf_counter() - started
 
 
 def _concerns_all(error: Exception) -> bool:
@@ -126,9 +141,9 @@ def _groups(reading: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
         yield group
 
 
-def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded]) -> list[_Waiting]:
+def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded]) -> list[Waiting]:
     """Scores a group; when the batch fails each picture is tried alone, so that only the culprit is lost."""
-    entries = [_Waiting(loaded, 0.0) for loaded in group]
+    entries = [Waiting(loaded, 0.0) for loaded in group]
     good = []
     for entry in entries:
         if entry.loaded.error is not None:
@@ -159,7 +174,7 @@ def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded]) ->
     return entries
 
 
-def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[_Waiting]) -> list[ScoreMap]:
+def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[Waiting]) -> list[ScoreMap]:
     samples = []
     for entry in entries:
         assert entry.loaded.image_HW3 is not None
@@ -170,15 +185,25 @@ def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[_Wai
     return score_maps
 
 
-def _is_over(waiting: deque[_Waiting], limit: int) -> bool:
+def _is_over(waiting: deque[Waiting], limit: int) -> bool:
     return len(waiting) > limit or sum(entry.loaded.pixels for entry in waiting) > STAGE_PIXELS
 
 
-def _is_ready(entry: _Waiting) -> bool:
+def _is_ready(entry: Waiting) -> bool:
     return entry.result is not None or (entry.future is not None and entry.future.done())
 
 
-class _Finishers:
+class _Kept:
+    """Stands for a pool that is only emptied at the end, not ended."""
+
+    def __init__(self, finishers: Finishers) -> None:
+        self._finishers = finishers
+
+    def close(self) -> None:
+        self._finishers.drop()
+
+
+class Finishers:
     """A pool that runs `finish`. When a process of it dies, each picture that was under way is tried again alone; the
     one that dies alone is the culprit."""
 
@@ -187,7 +212,12 @@ class _Finishers:
         self._pool = self._start(count)
         self._running: set[Future] = set()
 
-    def begin(self, entry: _Waiting) -> None:
+    @classmethod
+    def of(cls, method: str, count: int) -> Finishers:
+        """Processes for `pydensecrf`, which holds the interpreter's lock, else threads."""
+        return cls(count, in_processes=method == "pydensecrf")
+
+    def begin(self, entry: Waiting) -> None:
         try:
             entry.future = self._pool.submit(finish, *entry.arguments)
         except BrokenExecutor:
@@ -196,26 +226,36 @@ class _Finishers:
         self._running.add(entry.future)
         entry.future.add_done_callback(self._running.discard)
 
-    def end(self, waiting: deque[_Waiting]) -> Outcome:
+    def end(self, waiting: deque[Waiting]) -> Outcome:
         """Takes the first entry, waits for it, and gives its outcome."""
-        entry, seconds = waiting.popleft(), 0.0
+        entry, seconds, written = waiting.popleft(), 0.0, None
         if entry.future is not None:
             try:
-                entry.result, seconds = entry.future.result()
+                written, seconds = entry.future.result()
             except BrokenExecutor:
-                entry.result, seconds = self._alone(entry)
+                written, seconds = self._alone(entry)
                 for other in waiting:
                     if other.future is not None and other.future.done() and other.future.exception() is not None:
                         self.begin(other)
-        assert entry.result is not None
-        return Outcome(entry.result, entry.loaded.seconds, entry.score_s, seconds)
+        if written is None:
+            assert entry.result is not None
+            written = Written(entry.result, ())
+        return Outcome(written.result, entry.loaded.seconds, entry.score_s, seconds, written.files)
+
+    def drop(self) -> None:
+        """Lets running pictures finish and drops those that wait."""
+        running = list(self._running)
+        for future in running:
+            future.cancel()
+        wait(running)
 
     def close(self) -> None:
+        """Ends the pool, as `drop` does with what is in it."""
         for future in list(self._running):
             future.cancel()
         self._pool.shutdown(wait=True)
 
-    def _alone(self, entry: _Waiting) -> tuple[Result, float]:
+    def _alone(self, entry: Waiting) -> tuple[Written, float]:
         self._restart()
         try:
             return self._pool.submit(finish, *entry.arguments).result()
@@ -223,7 +263,7 @@ class _Finishers:
             self._restart()
             entry.arguments[-1].remove(entry.loaded.item.name)
             _log.error("%s: a refinement process died: %s", entry.loaded.item.name, error)
-            return failure(entry.loaded.item.name, MemoryError()), 0.0
+            return Written(failure(entry.loaded.item.name, MemoryError()), ()), 0.0
 
     def _restart(self) -> None:
         self._pool.shutdown(wait=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from parsers.errors import Code
 
-DONE, EMPTY, FAILED = "done", "done-empty", "failed"
+DONE, EMPTY, FAILED, QUARANTINED = "done", "done-empty", "failed", "quarantined"
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -47,7 +47,8 @@ class Result(BaseModel):
 
     format_version: Literal[1] = 1
     name: str = Field(description="path below the input with its suffix; the mask is masks/<name>.png")
-    state: Literal["done", "done-empty", "failed"]
+    state: Literal["done", "done-empty", "failed", "quarantined"] = Field(
+        description="quarantined: set aside, since the process that worked on it died each time")
     code: Code | None = Field(default=None, description="the reason of a failure")
     message: str | None = Field(default=None, description="the reason in words")
     advice: str | None = Field(default=None, description="what to do about it")
@@ -106,7 +107,7 @@ class Job(BaseModel):
     model: ModelRecord
     versions: dict[str, str] = Field(description="lexiseg and the libraries that have a say in the bytes")
     total: int | None = Field(default=None, description="pictures in the job")
-    counts: dict[Literal["done", "done-empty", "failed"], int] = Field(description="pictures by state")
+    counts: dict[Literal["done", "done-empty", "failed", "quarantined"], int] = Field(description="pictures by state")
     warnings: tuple[str, ...] = ()
     unreadable_folders: tuple[Problem, ...] = ()
     error: str | None = Field(default=None, description="why it stopped")

@@ -21,7 +21,7 @@ from parsers.files import write_atomic
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.images import read_image
 from workers.drawing import BACKGROUND, Colour, blend
-from workers.records import FAILED, Job, Result, read_results
+from workers.records import FAILED, QUARANTINED, Job, Result, read_results
 
 SHEET_PICTURES = 48
 SAMPLED_CLASSES = 24
@@ -62,7 +62,7 @@ def count(results: Iterable[Result]) -> Tally:
     random choice that is the same at each run."""
     tally = Tally()
     for result in results:
-        if result.state == FAILED:
+        if result.state in (FAILED, QUARANTINED):
             if len(tally.failures) < MAX_FAILURES:
                 tally.failures.append(result)
             continue
@@ -98,7 +98,8 @@ def write_report(out: Path, job: Job, vocabulary: Vocabulary, locate: Callable[[
         rows=[_class_row(entry, tally) for entry in ranked[:MAX_ROWS]], more_rows=max(0, len(ranked) - MAX_ROWS),
         samples=[shown for entry in ranked[:SAMPLED_CLASSES]
                  if (shown := _class_samples(entry, tally.classes[entry.id], thumbnails))],
-        failures=tally.failures, more_failures=job.counts["failed"] - len(tally.failures), facts=_facts(job))
+        failures=tally.failures,
+        more_failures=job.counts["failed"] + job.counts.get("quarantined", 0) - len(tally.failures), facts=_facts(job))
     write_atomic(out / "report.html", page.encode("utf-8", "backslashreplace"))
 
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from parsers.errors import Code, LexisegError, SettingError
+from parsers.errors import LexisegError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
+from workers.description import describe_job, describe_model, load_backend, model_warnings, versions
 from workers.inputs import Inputs, find_inputs
 from workers.outputs import LineFile, PictureWriter, prepare_out, write_classes, write_job
 from workers.pipeline import process
-from workers.records import DONE, EMPTY, FAILED, Job, ModelRecord, Problem, Result, VocabularyRecord
+from workers.records import DONE, EMPTY, FAILED, Job, Problem, Result
 from workers.report import write_report
 from workers.spec import JobSpec
 
-SETTINGS = {"clip": "ClipSettings"}
-"""Backend to the name in `vision` of the class of its options."""
 PROGRESS_INTERVAL_S = 0.1
 MAX_FAILURES_SHOWN = 20
 
@@ -84,7 +80,7 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     out = Path(spec.out)
     inputs = find_inputs(spec.inputs, out=out)
     if segmenter is None:
-        segmenter = _load(spec)
+        segmenter = load_backend(spec)
     vocabulary = spec.vocabulary.frozen()
     prepare_out(out)
     job = _describe(spec, vocabulary, segmenter, inputs, notes)
@@ -142,48 +138,15 @@ def _progress(counts: Counter[str], total: int, seconds: float) -> Progress:
                     eta_s=(total - finished) / rate if rate > 0 else None)
 
 
-def _load(spec: JobSpec) -> Segmenter:
-    import vision
-
-    settings: Any = None
-    if spec.backend in SETTINGS:
-        kind = getattr(vision, SETTINGS[spec.backend])
-        try:
-            settings = kind(**spec.settings)
-        except TypeError as error:
-            raise SettingError(Code.SETTING_INVALID, f"settings are {spec.settings}: {error}.",
-                               f"The options of the backend {spec.backend!r}.", "lexiseg segment --help") from error
-    return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
-
-
 def _describe(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter, inputs: Inputs,
               notes: Sequence[str]) -> Job:
-    # a backend of the tests or of a user need not know of cards, words and warnings
-    card = getattr(segmenter, "card", None)
-    known_words = getattr(card, "known_words", None)
-    lacks: list[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
     unreadable = tuple(Problem(path=folder.path, code=folder.code, message=folder.message)
                        for folder in inputs.unreadable)
-    warnings = (*vocabulary.warnings(), *lacks, *notes, *(problem.message for problem in unreadable))
-    return Job(
-        state="running", spec=spec.model_dump(mode="json", exclude={"vocabulary"}), total=len(inputs.items),
-        counts=_by_state(Counter()), warnings=tuple(dict.fromkeys(warnings)), unreadable_folders=unreadable,
-        vocabulary=VocabularyRecord(sha256=vocabulary.digest, classes=len(vocabulary.classes),
-                                    warnings=tuple(vocabulary.warnings())),
-        model=ModelRecord(path=spec.model, sha256=getattr(segmenter, "digest", ""), name=getattr(card, "name", None),
-                          licence=getattr(card, "licence", None),
-                          known_words=None if known_words is None else len(known_words)),
-        versions=_versions())
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("lexiseg", "numpy", "pillow", "torch", "open_clip_torch", "pydensecrf2"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    warnings = (*vocabulary.warnings(), *model_warnings(segmenter, vocabulary), *notes,
+                *(problem.message for problem in unreadable))
+    return describe_job(spec, vocabulary, describe_model(spec, segmenter), versions(), state="running",
+                        total=len(inputs.items), counts=_by_state(Counter()), warnings=warnings,
+                        unreadable_folders=unreadable)
 
 
 def _by_state(counts: Counter[str]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from parsers.files import pretty_json, write_atomic
+from workers.exports import ExportRecord
 from workers.records import Job, Result
 from workers.spec import JobSpec
 
@@ -14,6 +15,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "job_spec": JobSpec.model_json_schema(),
     "job": Job.model_json_schema(mode="serialization"),
     "result": Result.model_json_schema(mode="serialization"),
+    "export": ExportRecord.model_json_schema(mode="serialization"),
     "classes": {
         "title": "classes.json", "type": "object", "required": ["0", "ignore_id"],
         "description": "Class id as text to name; 0 is background. Also the layout of a dataset folder.",

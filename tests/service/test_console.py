@@ -43,3 +43,17 @@ def test_progress_shows_rate_and_counts_on_a_terminal(capsys, monkeypatch):
     shown = capsys.readouterr().err
     assert "30/40" in shown
     assert "images/s" in shown
+
+
+def test_progress_of_an_unknown_number_of_other_things(capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress("parsing", "texts") as update:
+        update(30, None)
+    assert "30/?" in (shown := capsys.readouterr().err) and "texts/s" in shown
+    with progress("parsing", "texts", hidden=True) as update:
+        update(30, None)
+    assert capsys.readouterr().err == ""

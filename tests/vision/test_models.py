@@ -152,6 +152,19 @@ def test_list_and_resolve(tiny_clip, bare_clip, tmp_path, monkeypatch):
     assert error.code == Code.MODEL_MISSING and "pocket/clip" in str(error) and "lexiseg models list" in str(error)
 
 
+def test_models_of_other_rooms_are_not_listed(tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_MODELS", str(tmp_path))
+    shutil.copytree(tiny_clip, tmp_path / "pocket" / "clip")
+    parser = tmp_path / "pocket" / "en_scene"
+    parser.mkdir()
+    (parser / "model.json").write_text('{"format_version": 1, "kind": "spacy", "files": {}}')
+    assert [card.directory for card in list_models()] == [tmp_path / "pocket" / "clip"]
+    assert "en_scene" not in str(failure(resolve_model, "unheard-of"))
+    (parser / "model.json").write_text("{")
+    with pytest.raises(ModelError):
+        list_models()
+
+
 def test_card_cannot_be_changed(tiny_clip):
     with pytest.raises(ValidationError):
         load_card(tiny_clip).name = "other"

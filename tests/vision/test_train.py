@@ -21,8 +21,8 @@ from vision.train.tokenizer import known_words, make_tokenizer, words_of
 from vision.train.towers import encode_image, encode_text
 
 SHEET = PICTOGRAMS / "noto.webp"
-ONE = Stream(side=48, counts=(1, 1), sizes=(26, 46), loose=0.5, best=(2, 3), share=0.2, batch=4)
-TWO = Stream(side=64, counts=(1, 2), sizes=(26, 46), loose=0.5, best=(3, 3), share=0.1, batch=4)
+ONE = Stream(side=48, counts=(1, 1), sizes=(26, 46), loose=0.5, best=(2, 3), batch=4)
+TWO = Stream(side=64, counts=(1, 2), sizes=(26, 46), loose=0.5, best=(3, 3), batch=4)
 TINY = (Stage(streams=(ONE,), steps=1), Stage(streams=(TWO, ONE), steps=3))
 
 
@@ -69,33 +69,32 @@ def test_batches_hold_captions_and_true_phrases_but_no_mask():
     assert set(bank_phrases()[8:]) == seen
 
 
-@pytest.mark.parametrize("lifted", [0.0, 0.6])
-def test_patch_losses_equal_a_plain_loop(lifted):
+def test_patch_losses_equal_a_plain_loop():
     torch.manual_seed(1)
     patches = F.normalize(torch.randn(2, 9, 6), dim=-1)
     bank = F.normalize(torch.randn(7, 6), dim=-1)
     named = torch.tensor([[0, 3, -1], [5, -1, -1]])
     unknown = torch.zeros(2, 7, dtype=torch.bool)
     unknown[0, 4] = True
-    best, share = {0: 3, 3: 2, 5: 2}, {0: 0.0, 3: lifted, 5: lifted}
+    best = {0: 3, 3: 2, 5: 2}
     pooled, cover, explain = patch_losses(patches, bank, named, unknown, torch.tensor(10.0),
-                                          torch.where(named == 0, 3, 2), torch.where(named == 0, 0.0, lifted))
+                                          torch.where(named == 0, 3, 2), named != 0)
     pools, covers, explains = [], [], []
     for b in range(2):
         allowed = [k for k in range(7) if not unknown[b, k]]
         true = [int(k) for k in named[b] if k >= 0]
-        logp = []
-        for p in range(9):
-            logits = 10 * bank @ patches[b, p]
-            logp.append({k: float(logits[k] - torch.logsumexp(logits[allowed], 0)) for k in true})
-        owned = {k: np.mean([math.exp(row[k]) / sum(map(math.exp, row.values())) for row in logp]) for k in true}
-        lift = {k: min(max(1.0, share[k] / owned[k]), 20.0) for k in true}
-        explains += [-math.log(sum(lift[k] * math.exp(v) for k, v in row.items())) for row in logp]
+        logits = [10 * bank @ patches[b, p] for p in range(9)]
+        logp = [{k: float(row[k] - torch.logsumexp(row[allowed], 0)) for k in true} for row in logits]
+        claimed = set()
         for k in true:
             top = sorted(range(9), key=lambda p: -logp[p][k])[:best[k]]
-            mean = torch.stack([10 * bank @ patches[b, p] for p in top]).mean(0)
+            weights = np.array([best[k] - rank for rank in range(best[k])], float)
+            weights /= weights.sum()
+            mean = sum(weight * logits[p] for weight, p in zip(weights, top, strict=True))
             pools.append(-float(mean[k] - torch.logsumexp(mean[allowed], 0)))
-            covers.append(-np.mean([logp[p][k] for p in top]))
+            covers.append(-np.dot(weights, [logp[p][k] for p in top]))
+            claimed |= set(top) if k else set()  # 0 is a texture
+        explains += [-math.log(sum(math.exp(v) for v in logp[p].values())) for p in range(9) if p not in claimed]
     assert float(pooled) == pytest.approx(np.mean(pools), abs=1e-5)
     assert float(cover) == pytest.approx(np.mean(covers), abs=1e-5)
     assert float(explain) == pytest.approx(np.mean(explains), abs=1e-5)

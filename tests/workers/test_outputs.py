@@ -28,7 +28,7 @@ def write(out, labels, **options):
     writer = PictureWriter.of(out, VOCABULARY, overlay=options.get("overlay", False),
                               confidence=options.get("confidence", False))
     image_HW3 = np.zeros((*np.shape(labels), 3), np.uint8)
-    return writer, writer.write("a/b.jpg", image_HW3, label_map(labels), image_sha256="0" * 64)
+    return writer, writer.write("a/b.jpg", image_HW3, label_map(labels), image_sha256="0" * 64).result
 
 
 def files(out) -> list[str]:

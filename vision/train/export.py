@@ -16,7 +16,7 @@ from vision.train.tokenizer import known_words, save_tokenizer
 
 TEMPLATES = ("{}", "a {}", "a picture of a {}")
 ENSEMBLE = "max"
-THRESHOLDS = {"logit_scale": 20.0, "temperature": 0.02, "presence_weight": 0.0}
+THRESHOLDS = {"logit_scale": 10.0, "temperature": 0.02, "presence_weight": 0.0}
 """Chosen on training scenes by `python -m vision.train thresholds`; see docs/pocket.md."""
 LICENCE = "trained on drawings of Noto Color Emoji (OFL-1.1), OpenMoji (CC BY-SA 4.0) and Fluent Emoji (MIT)"
 

@@ -10,20 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MOST_LIFT = 20.0
-"""Highest factor by which `explain` favours a phrase that owns too little of a picture."""
-
 
 def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor,
-                 best_BM: Tensor, share_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                 best_BM: Tensor, thing_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Phrase-level contrast at the patches, in three terms.
 
-    Every phrase of the caption has its `best` patches, those that name it with the highest probability. pooled: the
-    mean logits of these patches must name the phrase, among all phrases of the bank; cover: so must each of them
-    alone. The other phrases of the same caption are rivals, phrases that may be true are not. explain: every patch
-    must be named by some phrase of its caption; which one, the patch decides (a partial-label likelihood), but a
-    phrase that owns less than its `share` of the picture is lifted towards it, or the background would own the things.
-    patches and bank: unit length. named: bank ids, -1 for none. best: 1 to P patches. share: 0 (no lift) to 1.
+    Every phrase of the caption has its `best` patches, those that name it with the highest probability; they weigh
+    linearly less from the first to the last. pooled: the mean logits of these patches must name the phrase, among all
+    phrases of the bank; cover: so must each of them alone. The other phrases of the same caption are rivals, phrases
+    that may be true are not. explain: every patch that is not among the best of a thing must be named by some phrase
+    of its caption; which one, the patch decides (a partial-label likelihood). Were the best patches of the things not
+    left out, the background, which is easily told, would own them.
+    patches and bank: unit length. named: bank ids, -1 for none. best: 1 to P patches. thing: bool.
     Source: our choice, in the line of multiple-instance learning; docs/pocket.md says why contrast of whole captions
     is not enough.
     """
@@ -35,17 +33,18 @@ def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown
     named_BPM = logits_BPK.gather(2, index_BPM) - logits_BPK.logsumexp(-1, keepdim=True)  # log p(phrase | patch)
     most = int(best_BM.max())
     covers_BLM, places_BLM = named_BPM.topk(most, dim=1)
-    taken_BLM = (torch.arange(most, device=best_BM.device)[:, None] < best_BM[:, None]) / best_BM[:, None]
+    taken_BLM = (1 - torch.arange(most, device=best_BM.device)[:, None] / best_BM[:, None]).clamp(min=0)
+    claimed_BLM = (taken_BLM > 0) & (thing_BM & present_BM)[:, None]
+    taken_BLM = taken_BLM / taken_BLM.sum(1, keepdim=True)
     chosen_BMLK = logits_BPK[torch.arange(len(places_BLM), device=logits_BPK.device)[:, None, None],
                              places_BLM.transpose(1, 2)]  # (B, M, L best patches, K)
     mean_BMK = (chosen_BMLK * taken_BLM.transpose(1, 2)[..., None]).sum(2)
     pooled_BM = mean_BMK.gather(2, index_BM[..., None])[..., 0] - mean_BMK.logsumexp(-1)
     cover_BM = (covers_BLM * taken_BLM).sum(1)
     named_BPM = named_BPM.masked_fill(~present_BM[:, None], -1e4)
-    with torch.no_grad():
-        owned_BM = named_BPM.softmax(-1).mean(1).clamp(min=1e-6)
-        lift_BM = (share_BM / owned_BM).clamp(1.0, MOST_LIFT).log()
-    explain = -(named_BPM + lift_BM[:, None]).logsumexp(-1).mean()
+    claims_BP = torch.zeros(logits_BPK.shape[:2], device=logits_BPK.device).scatter_add_(
+        1, places_BLM.flatten(1), claimed_BLM.flatten(1).float())
+    explain = -named_BPM.logsumexp(-1)[claims_BP == 0].mean()
     return -pooled_BM[present_BM].mean(), -cover_BM[present_BM].mean(), explain
 
 

@@ -18,7 +18,7 @@ from vision.evaluate import evaluate
 from vision.models import load_card
 from vision.train.pictures import TRAINING_SEED
 
-LOGIT_SCALES = (20.0, 30.0, 45.0)
+LOGIT_SCALES = (7.0, 10.0, 14.0, 20.0, 30.0)
 PRESENCES = (None, (0.1, 0.05), (0.2, 0.05), (0.3, 0.05), (0.2, 0.1), (0.3, 0.1))
 """(presence_threshold, presence_temperature); None: no presence test."""
 

@@ -1,0 +1,1 @@
+"""Makes the trained files of this room: the pocket spaCy pipeline."""

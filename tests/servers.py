@@ -1,0 +1,87 @@
+"""Real servers on loopback, started for tests and stopped after them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def find_command(name: str, package: str, *folders: str) -> str:
+    """The path of a command; a failure that names its Debian package where it is not installed."""
+    found = shutil.which(name) or next((str(Path(folder) / name) for folder in folders
+                                        if (Path(folder) / name).exists()), None)
+    if found is None:
+        pytest.fail(f"The command {name} is missing: sudo apt-get install {package}", pytrace=False)
+    return found
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A Redis with an empty data base; its URL."""
+    command = find_command("redis-server", "redis-server")
+    port = port or free_port()
+    process = subprocess.Popen([command, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder,
+                                "--appendonly", "no", "--maxmemory-policy", "noeviction"],
+                               stdout=subprocess.DEVNULL)
+    try:
+        wait_for(port, process)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL with one data base; its URL. It does not run as root, so root lends it to `nobody`."""
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    commands = {name: find_command(name, "postgresql", *versions) for name in ("initdb", "postgres")}
+    folder = Path(tempfile.mkdtemp(prefix="lexiseg-postgres-"))
+    user = {}
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    port = free_port()
+    try:
+        subprocess.run([commands["initdb"], "-D", folder / "data", "-U", "lexiseg", "-A", "trust", "-E", "UTF8",
+                        "--locale=C.UTF-8", "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
+        process = subprocess.Popen([commands["postgres"], "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1",
+                                    "-k", folder, "-F"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   cwd=folder, **user)
+        try:
+            wait_for(port, process)
+            yield f"postgresql://lexiseg@127.0.0.1:{port}/postgres"
+        finally:
+            process.terminate()
+            process.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(port: int, process: subprocess.Popen, seconds: float = 60) -> None:
+    """Until the server takes connections."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"The server on port {port} does not answer.", pytrace=False)
+            time.sleep(0.05)

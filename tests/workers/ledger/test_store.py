@@ -1,0 +1,84 @@
+"""Opening, versions, and databases that cannot be used."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import inspect, select
+
+from parsers.errors import Code, JobError
+from workers.ledger import SCHEMA_VERSION, open_ledger
+from workers.ledger.jobs import find_job
+from workers.ledger.schema import meta, migrate
+from workers.ledger.store import normal_url
+
+
+def version(ledger) -> int:
+    with ledger.read() as connection:
+        return int(connection.execute(select(meta.c.value)).scalar_one())
+
+
+def test_a_new_ledger_has_the_newest_schema_and_opens_again(ledger, make_job):
+    job = make_job()
+    assert version(ledger) == SCHEMA_VERSION
+    assert find_job(ledger, job.id[:4]).id == find_job(ledger, job.out).id == job.id
+
+
+def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_jobs(ledger, make_job):
+    job = make_job()
+    step = ("ALTER TABLE jobs ADD COLUMN colour TEXT", "UPDATE jobs SET colour = 'red'")
+    with ledger.write() as connection:
+        migrate(connection, [step])
+    with ledger.read() as connection:
+        assert connection.exec_driver_sql("SELECT colour FROM jobs").scalar_one() == "red"
+    assert version(ledger) == 2
+    assert find_job(ledger, job.id).out == job.out
+
+
+def test_a_step_that_fails_changes_nothing(ledger, make_job):
+    make_job()
+    with pytest.raises(JobError), ledger.write() as connection:
+        migrate(connection, [("ALTER TABLE jobs ADD COLUMN colour TEXT", "UPDATE nothing SET a = 1")])
+    assert version(ledger) == 1
+    with ledger.read() as connection:
+        assert "colour" not in [column["name"] for column in inspect(connection).get_columns("jobs")]
+
+
+def test_a_newer_ledger_is_refused(ledger):
+    with ledger.write() as connection:
+        connection.execute(meta.update().values(value="99"))
+    with pytest.raises(JobError) as caught, ledger.write() as connection:
+        migrate(connection)
+    assert caught.value.code == Code.LEDGER_UNAVAILABLE and "99" in caught.value.given
+
+
+@pytest.mark.parametrize("given", ["", "zz", "/nowhere"])
+def test_jobs_that_are_not_there(ledger, make_job, given):
+    make_job()
+    with pytest.raises(JobError) as caught:
+        find_job(ledger, given)
+    assert caught.value.code == Code.JOB_MISSING and caught.value.next_step == "lexiseg jobs list"
+
+
+@pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:1/none", "mysql://x/y", "nonsense://x"])
+def test_a_database_that_does_not_answer(url):
+    with pytest.raises(JobError) as caught:
+        open_ledger(url)
+    assert caught.value.code == Code.LEDGER_UNAVAILABLE
+
+
+def test_a_file_that_is_no_database(tmp_path):
+    (tmp_path / "ledger.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(JobError) as caught:
+        open_ledger(str(tmp_path / "ledger.sqlite"))
+    assert caught.value.code == Code.LEDGER_UNAVAILABLE
+
+
+def test_passwords_are_not_shown():
+    with pytest.raises(JobError) as caught:
+        open_ledger("postgresql://me:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+
+
+def test_urls():
+    assert normal_url("postgres://a/b") == "postgresql+psycopg://a/b"
+    assert normal_url("/a/b.sqlite") == "sqlite:////a/b.sqlite"

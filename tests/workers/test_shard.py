@@ -1,0 +1,249 @@
+"""One worker, in this process: the same bytes as `run_job`, and nothing lost however it ends."""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import workers.queue.shard
+from parsers.errors import Code, JobError, OutputError
+from workers import read_job, run_job
+from workers.ledger import open_ledger
+from workers.ledger.dispatch import begin_finalising, hand_out
+from workers.ledger.jobs import counts, find_job, get_job, pause_job, resume_job
+from workers.queue.finalise import finalise
+from workers.queue.shard import ShardWorker
+from workers.submit import submit
+from workers.verify import verify
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = open_ledger(str(tmp_path / "ledger.sqlite"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_worker(ledger, segmenter, monkeypatch):
+    """make_worker() -> one that stops when told so by its attribute `stopping`."""
+    monkeypatch.setattr(workers.queue.shard, "load_backend", lambda spec: segmenter)
+    made = []
+
+    def make():
+        worker = ShardWorker(ledger, lease_s=30, is_stopping=lambda: worker.stopping)
+        worker.stopping = False
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def work_off(ledger, job, worker) -> None:
+    while shards := hand_out(ledger, get_job(ledger, job.id), 4):
+        for shard in shards:
+            worker.work(job.id, shard, job.digest[:16])
+
+
+def finish(ledger, job) -> bool:
+    return begin_finalising(ledger, get_job(ledger, job.id)) and finalise(ledger, job.id, lease_s=30)
+
+
+def content(out) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*"))
+            if path.is_file() and path.name not in ("timings.jsonl", "job.json", "report.html")}
+
+
+@pytest.mark.parametrize("options", [{}, {"overlay": True, "confidence": True}, {"refine": "pydensecrf"}], ids=str)
+def test_a_job_leaves_the_bytes_of_run_job(ledger, make_spec, make_worker, segmenter, tmp_path, options):
+    expected = run_job(make_spec(out=str(tmp_path / "alone"), **options), segmenter=segmenter)
+    job = submit(ledger, make_spec(**options), shard_size=3).job
+    work_off(ledger, job, make_worker())
+    assert finish(ledger, job)
+    assert content(tmp_path / "out") == content(expected.out)
+    ours, theirs = read_job(tmp_path / "out"), read_job(expected.out)
+    without = {"spec"}
+    assert ours.model_dump(exclude=without) == theirs.model_dump(exclude=without)
+    page = (tmp_path / "out/report.html").read_text()
+    assert page == (expected.out / "report.html").read_text()
+    found = verify(ledger, find_job(ledger, job.id))
+    assert found.is_whole and found.strange == () and found.counts["failed"] == 3
+
+
+def test_a_finished_job_is_not_worked_on_again(ledger, make_spec, make_worker, tmp_path):
+    job = submit(ledger, make_spec(), shard_size=3).job
+    worker = make_worker()
+    work_off(ledger, job, worker)
+    finish(ledger, job)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert submit(ledger, make_spec()).open == 0
+    assert hand_out(ledger, get_job(ledger, job.id), 4) == [] and get_job(ledger, job.id).state == "done"
+    worker.work(job.id, 1, job.digest[:16])
+    assert not finish(ledger, job)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path in before} == before
+
+
+def test_duplicate_and_wrong_messages_do_nothing(ledger, make_spec, make_worker):
+    job = submit(ledger, make_spec(), shard_size=64).job
+    (shard,) = hand_out(ledger, job, 4)
+    worker = make_worker()
+    for job_id, shard_id, digest in [("none", shard, job.digest[:16]), (job.id, shard, "0" * 16),
+                                     (job.id, 999, job.digest[:16])]:
+        worker.work(job_id, shard_id, digest)
+    assert counts(ledger, job.id)["queued"] == 8
+    worker.work(job.id, shard, job.digest[:16])
+    worker.work(job.id, shard, job.digest[:16])
+    assert counts(ledger, job.id)["queued"] == 0
+
+
+@pytest.mark.parametrize("how", ["stop", "pause"])
+def test_who_is_told_to_stop_finishes_a_batch_and_gives_back_the_rest(ledger, make_spec, make_worker, monkeypatch, how,
+                                                                      tmp_path, segmenter):
+    monkeypatch.setattr(workers.queue.shard, "COMMIT_ITEMS", 2)
+    job = submit(ledger, make_spec(), shard_size=8).job
+    worker = make_worker()
+    real = workers.queue.shard.commit
+
+    def commit_and_stop(*arguments):
+        if how == "stop":
+            worker.stopping = True
+        elif get_job(ledger, job.id).state == "running":
+            pause_job(ledger, job)
+        return real(*arguments)
+
+    monkeypatch.setattr(workers.queue.shard, "commit", commit_and_stop)
+    (shard,) = hand_out(ledger, job, 4)
+    worker.work(job.id, shard, job.digest[:16])
+    left = counts(ledger, job.id)
+    assert left["queued"] == 6 and left["running"] == 0
+    monkeypatch.setattr(workers.queue.shard, "commit", real)
+    if how == "pause":
+        resume_job(ledger, get_job(ledger, job.id))
+    work_off(ledger, job, make_worker())
+    assert finish(ledger, job)
+    expected = run_job(make_spec(out=str(tmp_path / "alone")), segmenter=segmenter)
+    assert content(tmp_path / "out") == content(expected.out)
+
+
+def test_a_full_disk_stops_the_job_and_it_goes_on_when_there_is_room(ledger, make_spec, make_worker, monkeypatch):
+    from workers.outputs import PictureWriter
+
+    job = submit(ledger, make_spec(), shard_size=4).job
+    real = PictureWriter.write
+
+    def write(self, name, *arguments, **options):
+        if name == "nothing.png":
+            raise OutputError(Code.DISK_FULL, "No space left.", "", "Free space, then run again.")
+        return real(self, name, *arguments, **options)
+
+    monkeypatch.setattr(PictureWriter, "write", write)
+    with pytest.raises(OutputError):
+        work_off(ledger, job, make_worker())
+    stopped = get_job(ledger, job.id)
+    assert (stopped.state, stopped.error_code) == ("stopped", Code.DISK_FULL)
+    assert counts(ledger, job.id)["running"] == 0 and hand_out(ledger, stopped, 4) == []
+    monkeypatch.setattr(PictureWriter, "write", real)
+    resume_job(ledger, stopped)
+    work_off(ledger, job, make_worker())
+    assert finish(ledger, job) and counts(ledger, job.id)["done"] == 4
+
+
+def test_a_small_disk_fills_up_and_the_job_goes_on_when_it_is_larger(ledger, make_spec, make_worker, tmp_path, photos):
+    """On a real file system of 128 KB where mounting is allowed; the test before simulates one anywhere."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", small], capture_output=True).returncode:
+        return
+    try:
+        noise = np.random.default_rng(0)
+        for index in range(12):
+            Image.fromarray(noise.integers(0, 255, (300, 300, 3), dtype=np.uint8)).save(photos / f"noise{index}.png")
+        job = submit(ledger, make_spec(out=str(small / "out"), overlay=True), shard_size=64).job
+        with pytest.raises(OutputError) as caught:
+            work_off(ledger, job, make_worker())
+        assert caught.value.code == Code.DISK_FULL and get_job(ledger, job.id).state == "stopped"
+        subprocess.run(["mount", "-o", "remount,size=32m", small], check=True)
+        resume_job(ledger, get_job(ledger, job.id))
+        work_off(ledger, job, make_worker())
+        assert finish(ledger, job)
+        found = verify(ledger, find_job(ledger, job.id))
+        assert found.is_whole and found.images == 20 and found.strange == ()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("what", ["code", "model"])
+def test_a_worker_with_other_code_or_another_model_leaves_the_job_alone(ledger, make_spec, make_worker, monkeypatch,
+                                                                       segmenter, what):
+    job = submit(ledger, make_spec(), shard_size=4).job
+    first, second = hand_out(ledger, job, 4)
+    make_worker().work(job.id, first, job.digest[:16])
+    if what == "code":
+        monkeypatch.setattr(workers.queue.shard, "code_digest", lambda: "0" * 64)
+    else:
+        monkeypatch.setattr(segmenter, "digest", "1" * 64)
+    with pytest.raises(JobError) as caught:
+        make_worker().work(job.id, second, job.digest[:16])
+    assert caught.value.code == Code.WORKER_DIFFERS
+    assert counts(ledger, job.id)["queued"] == 4 and get_job(ledger, job.id).error_code == Code.WORKER_DIFFERS
+    assert get_job(ledger, job.id).state == "running"
+
+
+def test_a_mask_that_was_lost_or_changed_is_made_again_before_the_end(ledger, make_spec, make_worker, tmp_path):
+    job = submit(ledger, make_spec(overlay=True), shard_size=4).job
+    worker = make_worker()
+    work_off(ledger, job, worker)
+    masks = tmp_path / "out/masks"
+    good = (masks / "a.jpg.png").read_bytes()
+    (masks / "a.jpg.png").write_bytes(b"an older mask")
+    (masks / "a.png.png").unlink()
+    assert not finish(ledger, job)
+    assert counts(ledger, job.id)["queued"] == 2 and get_job(ledger, job.id).state == "running"
+    work_off(ledger, job, worker)
+    assert finish(ledger, job) and (masks / "a.jpg.png").read_bytes() == good
+
+
+def test_verify_tells_what_is_not_as_it_was_written(ledger, make_spec, make_worker, tmp_path):
+    job = submit(ledger, make_spec(overlay=True), shard_size=4).job
+    work_off(ledger, job, make_worker())
+    finish(ledger, job)
+    (tmp_path / "out/overlays/a.jpg.jpg").write_bytes(b"x")
+    (tmp_path / "out/results.jsonl").unlink()
+    (tmp_path / "out/masks/stray.png").write_bytes(b"x")
+    found = verify(ledger, find_job(ledger, job.id))
+    assert not found.is_whole
+    assert found.damaged == ("overlays/a.jpg.jpg", "results.jsonl") and found.strange == ("masks/stray.png",)
+
+
+def test_a_changed_picture_gets_a_new_mask_and_the_others_stay(ledger, make_spec, make_worker, tmp_path, photos, paint):
+    job = submit(ledger, make_spec(), shard_size=4).job
+    worker = make_worker()
+    work_off(ledger, job, worker)
+    finish(ledger, job)
+    kept = (tmp_path / "out/masks/a.jpg.png").stat().st_mtime_ns
+    paint(photos / "a.png", "red", "green", size=(20, 10))
+    again = submit(ledger, make_spec())
+    assert (again.intake.changed, again.open) == (1, 1)
+    work_off(ledger, job, worker)
+    assert finish(ledger, job)
+    assert (tmp_path / "out/masks/a.jpg.png").stat().st_mtime_ns == kept
+    assert verify(ledger, find_job(ledger, job.id)).is_whole
+    assert b'"width":20' in (tmp_path / "out/results.jsonl").read_bytes()
+
+
+def test_a_sample_leaves_its_own_report_and_then_the_rest_follows(ledger, make_spec, make_worker, tmp_path, segmenter):
+    job = submit(ledger, make_spec(), sample=3).job
+    worker = make_worker()
+    work_off(ledger, job, worker)
+    assert finish(ledger, job) and get_job(ledger, job.id).state == "sampled"
+    assert len((tmp_path / "out/results.jsonl").read_bytes().splitlines()) == 3
+    resume_job(ledger, get_job(ledger, job.id))
+    work_off(ledger, job, worker)
+    assert finish(ledger, job) and get_job(ledger, job.id).state == "done"
+    expected = run_job(make_spec(out=str(tmp_path / "alone")), segmenter=segmenter)
+    assert content(tmp_path / "out") == content(expected.out)

@@ -1,0 +1,136 @@
+"""What a job would take, before it is begun: pictures, unreadable files, time from a measured sample, disk."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from parsers.errors import Code
+from vision.images import MAX_PIXELS
+from vision.types import Segmenter
+from workers.description import load_backend
+from workers.inputs import InputItem
+from workers.outputs import PictureWriter
+from workers.pipeline import process
+from workers.spec import JobSpec
+from workers.submit import find_items
+
+EXAMPLES = 5
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What was counted, measured and reckoned."""
+
+    images: int
+    bytes: int
+    """Of the picture files."""
+    unreadable: int
+    """Files whose beginning already shows that they will fail."""
+    examples: tuple[tuple[str, str], ...]
+    """Name and reason code of the first of them."""
+    measured: int
+    """Pictures that were segmented for the measurement."""
+    images_per_s: float
+    """Of one worker, the model being loaded; 0 where nothing could be measured."""
+    seconds: float
+    """For all, with one worker."""
+    disk_bytes: int
+    """Of masks, overlays and confidence maps, reckoned from the sample."""
+    free_bytes: int
+    device: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate(spec: JobSpec, *, measured: int = 32, segmenter: Segmenter | None = None) -> Estimate:
+    """Looks at every file's beginning and segments a sample of `measured` pictures, drawn by the digests of their
+    names, into a folder that is removed. Raises LexisegError."""
+    images = total = unreadable = 0
+    examples: list[tuple[str, str]] = []
+    drawn: list[tuple[int, str, InputItem]] = []
+    for item in find_items(spec.inputs, Path(spec.out), []):
+        images += 1
+        try:
+            total += os.stat(item.path).st_size
+            problem = problem_of(item.path)
+        except OSError:
+            problem = Code.FILE_MISSING
+        if problem is not None:
+            unreadable += 1
+            if len(examples) < EXAMPLES:
+                examples.append((item.name, problem))
+            continue
+        entry = (-int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8]), item.name, item)
+        if len(drawn) < measured:
+            heapq.heappush(drawn, entry)
+        else:
+            heapq.heappushpop(drawn, entry)
+    sample = [item for _, _, item in sorted(drawn, key=lambda entry: entry[1])]
+    number, seconds, written = _measure(spec, sample, segmenter) if sample else (0, 0.0, 0)
+    good = images - unreadable
+    rate = number / seconds if seconds else 0.0
+    return Estimate(images=images, bytes=total, unreadable=unreadable, examples=tuple(examples), measured=number,
+                    images_per_s=rate, seconds=good / rate if rate else 0.0,
+                    disk_bytes=round(good * written / number) if number else 0, free_bytes=_free(Path(spec.out)),
+                    device=spec.device)
+
+
+def problem_of(path: Path) -> Code | None:
+    """Why a file will fail, as far as its beginning shows it; None where it looks well."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return Code.IMAGE_TOO_LARGE if image.width * image.height > MAX_PIXELS else None
+    except Image.DecompressionBombError:
+        return Code.IMAGE_TOO_LARGE
+    except PermissionError:
+        return Code.FILE_UNREADABLE
+    except Exception:  # a damaged header may raise anything
+        return Code.FILE_EMPTY if path.stat().st_size == 0 else Code.NOT_AN_IMAGE
+
+
+def _measure(spec: JobSpec, sample: list[InputItem], segmenter: Segmenter | None) -> tuple[int, float, int]:
+    """Pictures segmented, seconds they took, bytes written. The first pass loads and warms up and is not counted."""
+    segmenter = segmenter or load_backend(spec)
+    vocabulary = spec.vocabulary.frozen()
+    with tempfile.TemporaryDirectory(prefix="lexiseg-estimate-") as folder:
+        writer = PictureWriter.of(Path(folder), vocabulary, overlay=spec.overlay, confidence=spec.confidence)
+
+        def run(items: list[InputItem]) -> int:
+            outcomes = process(items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
+                               workers=spec.workers)
+            with closing(outcomes):
+                return sum(bool(outcome.files) for outcome in outcomes)
+
+        run(sample[:1])
+        started = time.perf_counter()
+        number = run(sample)
+        seconds = time.perf_counter() - started
+        return number, seconds, sum(path.stat().st_size for path in _files(Path(folder)))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _free(out: Path) -> int:
+    folder = out.expanduser().absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,189 @@
+"""Taking work, keeping it and handing in what became of it.
+
+A claim raises the item's fence; only who has the newest fence can hand in. So of any number of workers that come to
+hold one item, through duplicate messages, long pauses or a clock that jumps, one at most has an effect.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, insert, or_, select, update
+
+from parsers.errors import Code
+from parsers.files import canonical_json
+from workers.inputs import InputItem, item_of
+from workers.ledger.schema import items, jobs, results, shards
+from workers.ledger.states import OPEN_ITEMS, ItemState, JobState, ShardState
+from workers.ledger.store import Ledger
+from workers.records import QUARANTINED, Result
+
+LONGEST_LEASE_S = 3600.0
+"""A lease that ends later than this from now was written by a clock that has since been set back: it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One item that is ours until its lease ends."""
+
+    item_id: int
+    fence: int
+    attempts: int
+    """This one included."""
+    item: InputItem
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What became of a claimed item."""
+
+    claim: Claim
+    result: Result
+    files: tuple[tuple[str, str], ...]
+    """Path below OUT and sha256 of each file written for it."""
+    decode_s: float
+    score_s: float
+    finish_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What the ledger says to what was handed in."""
+
+    lost: tuple[int, ...]
+    """Items that were no longer ours; nothing was changed for them."""
+    job_state: str
+
+
+def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float) -> tuple[Claim, ...]:
+    """Takes what is to be done in a shard, in the order of names; empty if there is nothing for us.
+
+    Items that were never tried come together. One that was tried before (its worker died) comes alone, so that a
+    picture that kills its worker takes no other with it. Each claim counts as an attempt: a worker that dies cannot
+    count any more.
+    """
+    now = time.time()
+    taken = {"state": ItemState.RUNNING, "fence": items.c.fence + 1, "attempts": items.c.attempts + 1,
+             "owner": owner, "lease_until": now + lease_s}
+    with ledger.write() as connection:
+        state = connection.execute(select(jobs.c.state).join(shards, shards.c.job_id == jobs.c.id)
+                                   .where(shards.c.id == shard_id)).scalar_one_or_none()
+        if state not in (JobState.RUNNING, JobState.SUBMITTING):
+            return ()
+        expire(connection, now, shard_id)
+        queued = and_(items.c.shard_id == shard_id, items.c.state == ItemState.QUEUED)
+        rows = connection.execute(update(items).where(queued, items.c.attempts == 0).values(taken)
+                                  .returning(*_CLAIMED)).all()
+        if not rows:
+            first = select(items.c.id).where(queued).order_by(items.c.attempts, items.c.name).limit(1).scalar_subquery()
+            rows = connection.execute(update(items).where(items.c.id == first, items.c.state == ItemState.QUEUED)
+                                      .values(taken).returning(*_CLAIMED)).all()
+        if rows:
+            connection.execute(update(shards).where(shards.c.id == shard_id).values(sent=0))
+    claims = [Claim(row.id, row.fence, row.attempts, item_of(row.name, row.root, row.relative)) for row in rows]
+    return tuple(sorted(claims, key=lambda entry: entry.item.name))
+
+
+def renew(ledger: Ledger, owner: str, lease_s: float) -> int:
+    """Lengthens the leases of an owner; how many items are still its own."""
+    mine = and_(items.c.owner == owner, items.c.state == ItemState.RUNNING)
+    with ledger.write() as connection:
+        return connection.execute(update(items).where(mine).values(lease_until=time.time() + lease_s)).rowcount
+
+
+def commit(ledger: Ledger, job_id: str, finished: Sequence[Finished]) -> Committed:
+    """Hands in results, each only if its item is still ours by its fence; all in one transaction."""
+    now = time.time()
+    lost: list[int] = []
+    rows: list[dict[str, Any]] = []
+    with ledger.write() as connection:
+        for entry in finished:
+            result = entry.result
+            mine = and_(items.c.id == entry.claim.item_id, items.c.fence == entry.claim.fence,
+                        items.c.state == ItemState.RUNNING)
+            changed = connection.execute(update(items).where(mine).values(
+                state=result.state, owner=None, lease_until=None, code=result.code,
+                image_sha256=result.image_sha256)).rowcount
+            if not changed:
+                lost.append(entry.claim.item_id)
+                continue
+            rows.append({"item_id": entry.claim.item_id, "line": line_of(result),
+                         "files": canonical_json(dict(entry.files)).decode(), "decode_s": entry.decode_s,
+                         "score_s": entry.score_s, "finish_s": entry.finish_s, "finished": now})
+        if rows:
+            connection.execute(delete(results).where(results.c.item_id.in_([row["item_id"] for row in rows])))
+            connection.execute(insert(results), rows)
+        state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
+    return Committed(tuple(lost), state)
+
+
+def release(ledger: Ledger, owner: str) -> int:
+    """Gives back what an owner still holds, as if it had never been taken (in a cancelled job it is cancelled, too);
+    how many items."""
+    with ledger.write() as connection:
+        mine = and_(items.c.owner == owner, items.c.state == ItemState.RUNNING)
+        ended = select(jobs.c.id).where(jobs.c.id == items.c.job_id, jobs.c.state == JobState.CANCELLED).exists()
+        return connection.execute(update(items).where(mine).values(
+            state=case((ended, ItemState.CANCELLED.value), else_=ItemState.QUEUED.value), fence=items.c.fence + 1,
+            attempts=items.c.attempts - 1, owner=None, lease_until=None)).rowcount
+
+
+def settle(ledger: Ledger, shard_id: int) -> None:
+    """Says of a shard whose message was worked off what it is now: closed, waiting, or another worker's."""
+    with ledger.write() as connection:
+        settle_shards(connection, [shard_id])
+
+
+def expire(connection: Connection, now: float, shard_id: int | None = None) -> int:
+    """Ends leases that are over, in one shard or in all: items go back to the queue, and those at their last attempt
+    into quarantine. Returns how many."""
+    over = and_(items.c.state == ItemState.RUNNING,
+                or_(items.c.lease_until < now, items.c.lease_until > now + LONGEST_LEASE_S))
+    if shard_id is not None:
+        over = and_(over, items.c.shard_id == shard_id)
+    columns = (items.c.id, items.c.name, items.c.attempts, items.c.shard_id, items.c.fence,
+               jobs.c.attempts.label("limit"), jobs.c.state.label("job_state"))
+    rows = connection.execute(select(*columns).join(jobs, jobs.c.id == items.c.job_id).where(over)
+                              .order_by(items.c.id)).all()
+    expired = 0
+    for row in rows:
+        state = (ItemState.QUARANTINED if row.attempts >= row.limit else
+                 ItemState.CANCELLED if row.job_state == JobState.CANCELLED else ItemState.QUEUED)
+        changed = connection.execute(
+            update(items).where(items.c.id == row.id, items.c.fence == row.fence, over)
+            .values(state=state, fence=items.c.fence + 1, owner=None, lease_until=None,
+                    code=Code.WORKER_DIED if state == ItemState.QUARANTINED else None)).rowcount
+        expired += changed
+        if changed and state == ItemState.QUARANTINED:
+            connection.execute(delete(results).where(results.c.item_id == row.id))
+            connection.execute(insert(results).values(item_id=row.id, line=line_of(quarantine(row.name, row.attempts)),
+                                                      files="{}", decode_s=0, score_s=0, finish_s=0, finished=now))
+    settle_shards(connection, sorted({row.shard_id for row in rows}))
+    return expired
+
+
+def settle_shards(connection: Connection, shard_ids: Sequence[int]) -> None:
+    for shard_id in shard_ids:
+        there = {state for (state,) in connection.execute(
+            select(items.c.state).where(items.c.shard_id == shard_id, items.c.state.in_(OPEN_ITEMS)).distinct())}
+        if not there or ItemState.QUEUED in there:
+            state = ShardState.WAITING if there else ShardState.CLOSED
+            connection.execute(update(shards).where(shards.c.id == shard_id).values(state=state))
+
+
+def quarantine(name: str, attempts: int) -> Result:
+    """The line for a picture whose worker died each time."""
+    return Result(name=name, state=QUARANTINED, code=Code.WORKER_DIED,
+                  message=f"The process that worked on it died {attempts} times.",
+                  advice="Look at the picture and at the memory of the machine; then retry the failed pictures.")
+
+
+def line_of(result: Result) -> str:
+    """A line of results.jsonl, without its end."""
+    return canonical_json(result.model_dump(mode="json")).decode()
+
+
+_CLAIMED = (items.c.id, items.c.fence, items.c.attempts, items.c.name, items.c.root, items.c.relative)

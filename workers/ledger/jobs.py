@@ -1,0 +1,277 @@
+"""Jobs: making them, finding them, counting, and what a person may do to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+
+from parsers.errors import Code, JobError
+from workers.inputs import InputItem, item_of
+from workers.ledger.schema import items, jobs, results, shards
+from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS, ItemState, JobState, ShardState
+from workers.ledger.store import Ledger
+
+Priority = Literal["interactive", "batch"]
+ALL_STAGES = 1
+"""Shards of stage 0 are a sample, those of stage 1 the rest; a job at stage 1 works on both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """What a job is when it is submitted."""
+
+    out: str
+    """Absolute path; one job has one OUT, and one OUT has one job."""
+    spec: str
+    """The JobSpec as JSON."""
+    digest: str
+    """Of everything that decides about a mask."""
+    priority: Priority = "batch"
+    shard_size: int = 32
+    """Pictures that one message stands for, 1 to 64."""
+    attempts: int = 3
+    """After so many deaths of its worker a picture is quarantined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A job as the ledger has it."""
+
+    id: str
+    out: str
+    state: str
+    priority: str
+    spec: str
+    digest: str
+    shard_size: int
+    attempts: int
+    stage: int
+    made_with: dict[str, Any] | None
+    """Model, code and versions of the first worker; every other one must be equal."""
+    notes: dict[str, Any]
+    error_code: str | None
+    error: str | None
+    created: float
+    finished: float | None
+    files: dict[str, str] | None
+
+
+def create_job(ledger: Ledger, new: NewJob) -> JobRow:
+    """A new job in the state `submitting`, or the one that has this OUT already."""
+    with ledger.write() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.out == new.out)).one_or_none()
+        if row is None:
+            job_id = secrets.token_hex(4)
+            connection.execute(insert(jobs).values(
+                id=job_id, out=new.out, state=JobState.SUBMITTING, priority=new.priority, spec=new.spec,
+                digest=new.digest, shard_size=new.shard_size, attempts=new.attempts, stage=ALL_STAGES, notes="{}",
+                created=time.time()))
+            row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+    return _job(row)
+
+
+def get_job(ledger: Ledger, job_id: str) -> JobRow | None:
+    """The job of that id."""
+    with ledger.read() as connection:
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def find_job(ledger: Ledger, given: str) -> JobRow:
+    """The job with an id, with the beginning of an id, or with this OUT. Raises JobError (`job-missing`)."""
+    with ledger.read() as connection:
+        rows = connection.execute(select(jobs).where(or_(jobs.c.out == os.path.abspath(os.path.expanduser(given)),
+                                                         jobs.c.id.startswith(given, autoescape=True)))).all()
+    exact = [row for row in rows if row.id == given] or rows
+    if len(exact) != 1 or not given:
+        raise JobError(Code.JOB_MISSING, f"{len(exact) or 'No'} jobs fit {given!r}.",
+                       "The id of a job, its beginning, or the folder of its results.", "lexiseg jobs list")
+    return _job(exact[0])
+
+
+def list_jobs(ledger: Ledger) -> list[JobRow]:
+    """All jobs, the newest first."""
+    with ledger.read() as connection:
+        return [_job(row) for row in connection.execute(select(jobs).order_by(jobs.c.created.desc(), jobs.c.id))]
+
+
+def active_jobs(ledger: Ledger) -> list[JobRow]:
+    """Jobs that workers have something to do for, interactive ones first, then the oldest."""
+    with ledger.read() as connection:
+        return [_job(row) for row in connection.execute(
+            select(jobs).where(jobs.c.state.in_((JobState.RUNNING, JobState.FINALISING)))
+            .order_by(jobs.c.priority.desc(), jobs.c.created))]
+
+
+def counts(ledger: Ledger, job_id: str) -> dict[str, int]:
+    """Items by state, every state named."""
+    with ledger.read() as connection:
+        found = connection.execute(select(items.c.state, func.count()).where(items.c.job_id == job_id)
+                                   .group_by(items.c.state)).all()
+    return {state.value: 0 for state in ItemState} | {state: number for state, number in found}
+
+
+def finished_since(ledger: Ledger, job_id: str, since: float) -> int:
+    """Items that were handed in after a moment (seconds since 1970)."""
+    with ledger.read() as connection:
+        return connection.execute(
+            select(func.count()).select_from(results).join(items, items.c.id == results.c.item_id)
+            .where(results.c.finished > since, items.c.job_id == job_id)).scalar_one()
+
+
+def finished_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[Row]:
+    """What was handed in, in the order of names: name, line, files, decode_s, score_s, finish_s, item_id. Read piece
+    by piece, so that no reader holds the database for long."""
+    after = ""
+    while True:
+        with ledger.read() as connection:
+            rows = connection.execute(
+                select(items.c.name, results.c.line, results.c.files, results.c.decode_s, results.c.score_s,
+                       results.c.finish_s, results.c.item_id)
+                .join(results, results.c.item_id == items.c.id)
+                .where(items.c.job_id == job_id, items.c.name > after, items.c.state.in_(FINISHED_ITEMS))
+                .order_by(items.c.name).limit(chunk)).all()
+        yield from rows
+        if len(rows) < chunk:
+            return
+        after = rows[-1].name
+
+
+def last_finished(ledger: Ledger, job_id: str) -> float | None:
+    """When the last item was handed in, in seconds since 1970."""
+    with ledger.read() as connection:
+        return connection.execute(select(func.max(results.c.finished)).join(items, items.c.id == results.c.item_id)
+                                  .where(items.c.job_id == job_id)).scalar_one()
+
+
+def failures(ledger: Ledger, job_id: str, limit: int) -> list[str]:
+    """Lines of results.jsonl of the first failed and quarantined items by name."""
+    with ledger.read() as connection:
+        return list(connection.execute(
+            select(results.c.line).join(items, items.c.id == results.c.item_id)
+            .where(items.c.job_id == job_id, items.c.state.in_((ItemState.FAILED, ItemState.QUARANTINED)))
+            .order_by(items.c.name).limit(limit)).scalars())
+
+
+def locate(ledger: Ledger, job_id: str, name: str) -> InputItem:
+    """The item of that name, which must be there."""
+    with ledger.read() as connection:
+        row = connection.execute(select(items.c.name, items.c.root, items.c.relative)
+                                 .where(items.c.job_id == job_id, items.c.name == name)).one()
+    return item_of(row.name, row.root, row.relative)
+
+
+def set_made_with(ledger: Ledger, job_id: str, made_with: dict[str, Any]) -> JobRow:
+    """Notes model, code and versions unless another worker has; the job as it is now."""
+    with ledger.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.made_with.is_(None))
+                           .values(made_with=json.dumps(made_with)))
+        return _job(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+
+
+def note_problem(ledger: Ledger, job_id: str, code: str, message: str) -> None:
+    """Notes what a worker complains about; the job goes on."""
+    with ledger.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(error_code=code, error=message))
+
+
+def stop_job(ledger: Ledger, job_id: str, code: str, message: str) -> None:
+    """Stops a running job for something that concerns all pictures."""
+    with ledger.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.state.in_((JobState.RUNNING,
+                                                                                   JobState.FINALISING)))
+                           .values(state=JobState.STOPPED, error_code=code, error=message))
+
+
+def pause_job(ledger: Ledger, job: JobRow) -> None:
+    """No further pictures are begun; a batch that is under way is finished. Raises JobError (`job-state`)."""
+    _move(ledger, job, (JobState.RUNNING,), JobState.PAUSED, "paused")
+
+
+def resume_job(ledger: Ledger, job: JobRow) -> None:
+    """Goes on with a job that was paused, was stopped, or whose sample is done. Raises JobError (`job-state`)."""
+    _move(ledger, job, (JobState.PAUSED, JobState.STOPPED, JobState.SAMPLED), JobState.RUNNING, "resumed",
+          stage=jobs.c.stage if job.state == JobState.STOPPED else ALL_STAGES, error_code=None, error=None)
+    with ledger.write() as connection:  # messages that came while it stood still were put aside
+        connection.execute(update(shards).where(shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED)
+                           .values(state=ShardState.WAITING))
+
+
+def cancel_job(ledger: Ledger, job: JobRow) -> int:
+    """Takes back all pictures that are not begun and ends the job; how many were taken back. Finished masks stay.
+    Raises JobError (`job-state`)."""
+    _move(ledger, job, tuple(state for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)),
+          JobState.CANCELLED, "cancelled", finished=time.time())
+    with ledger.write() as connection:
+        number = connection.execute(update(items).where(items.c.job_id == job.id, items.c.state == ItemState.QUEUED)
+                                    .values(state=ItemState.CANCELLED, fence=items.c.fence + 1)).rowcount
+        connection.execute(update(shards).where(shards.c.job_id == job.id).values(state=ShardState.CLOSED))
+    return number
+
+
+def retry_failed(ledger: Ledger, job: JobRow) -> int:
+    """Queues failed and quarantined items again and sets the job going; how many. Raises JobError (`job-state`) for a
+    job that was cancelled."""
+    if job.state == JobState.CANCELLED:
+        raise _state_error(job, "retried")
+    again = and_(items.c.job_id == job.id, items.c.state.in_((ItemState.FAILED, ItemState.QUARANTINED)))
+    with ledger.write() as connection:
+        number = requeue(connection, again)
+        if number:
+            connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_((
+                JobState.DONE, JobState.FINALISING, JobState.STOPPED))).values(
+                    state=JobState.RUNNING, error_code=None, error=None, finished=None))
+    return number
+
+
+def requeue(connection: Any, which: Any) -> int:
+    """Items go back to the queue as if never tried, their shards wait for a message; how many."""
+    shard_ids = list(connection.execute(select(items.c.shard_id).where(which).distinct()).scalars())
+    number = connection.execute(update(items).where(which).values(
+        state=ItemState.QUEUED, fence=items.c.fence + 1, attempts=0, code=None, owner=None, lease_until=None)).rowcount
+    for start in range(0, len(shard_ids), 500):
+        connection.execute(update(shards).where(shards.c.id.in_(shard_ids[start:start + 500]))
+                           .values(state=ShardState.WAITING, sent=0))
+    return number
+
+
+def forget_job(ledger: Ledger, job: JobRow) -> None:
+    """Takes a job that never began, and its items, out of the ledger."""
+    with ledger.write() as connection:
+        for table in (items, shards):
+            connection.execute(delete(table).where(table.c.job_id == job.id))
+        connection.execute(delete(jobs).where(jobs.c.id == job.id))
+
+
+def open_items(ledger: Ledger, job_id: str) -> int:
+    """Items that are queued or running."""
+    with ledger.read() as connection:
+        return connection.execute(select(func.count()).select_from(items).where(
+            items.c.job_id == job_id, items.c.state.in_(OPEN_ITEMS))).scalar_one()
+
+
+def _move(ledger: Ledger, job: JobRow, allowed: Sequence[JobState], state: JobState, verb: str, **values: Any) -> None:
+    with ledger.write() as connection:
+        changed = connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(allowed))
+                                     .values(state=state, **values)).rowcount
+    if not changed:
+        raise _state_error(job, verb)
+
+
+def _state_error(job: JobRow, verb: str) -> JobError:
+    return JobError(Code.JOB_STATE, f"The job {job.id} is {job.state} and cannot be {verb}.", "",
+                    f"lexiseg jobs show {job.id}")
+
+
+def _job(row: Row) -> JobRow:
+    values = {name: value for name, value in row._mapping.items() if name in JobRow.__slots__}
+    for name in ("made_with", "notes", "files"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return JobRow(**values)

@@ -1,0 +1,114 @@
+"""Opening the ledger, and its transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from parsers.errors import Code, JobError
+from workers.ledger.schema import migrate
+
+BUSY_S = 60
+"""Seconds that one writer of SQLite waits for another."""
+
+
+class Ledger:
+    """A ledger that is open. The functions beside this file take it as their first argument."""
+
+    def __init__(self, engine: Engine, where: str) -> None:
+        self._engine = engine
+        self.where = where
+        """The path or URL, without a password."""
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only looks. Raises JobError where the database does not answer."""
+        with self._explained(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that changes something: all of it, or nothing if an exception leaves the block.
+
+        In SQLite it takes the one write lock at its beginning, so it never fails half way because another writer was
+        faster. Raises JobError where the database does not answer.
+        """
+        with self._explained(), self._engine.connect() as connection:
+            connection = connection.execution_options(lexiseg_write=True)
+            with connection.begin():
+                yield connection
+
+    def sync(self) -> None:
+        """Makes what was committed survive a power cut at once. Without it SQLite may lose the last transactions of
+        before the cut, never a part of one."""
+        if self._engine.dialect.name == "sqlite":
+            with self._explained(), closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(FULL)")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):
+                raise JobError(Code.DISK_FULL, f"No space left for the ledger {self.where}.", "",
+                               "Free space, then run again.") from error
+            raise unavailable(self.where, str(error.orig)) from error
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger at a path, `sqlite:///path` or `postgresql://user@host/name`, made if missing and brought up to the
+    present schema. Raises JobError (`ledger-unavailable`)."""
+    url = normal_url(url)
+    try:
+        if url.startswith("sqlite"):
+            path = Path(url.removeprefix("sqlite:///"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        else:
+            engine = create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 10})
+    except (OSError, ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise unavailable(url.split("@")[-1], str(error)) from error
+    ledger = Ledger(engine, engine.url.render_as_string(hide_password=True))
+    with ledger.write() as connection:
+        if engine.dialect.name == "postgresql":  # two may come at once to an empty database
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7283945)")
+        migrate(connection)
+    return ledger
+
+
+def normal_url(url: str) -> str:
+    """A path becomes the URL of an SQLite file, a PostgreSQL URL names its driver."""
+    if "://" not in url:
+        return f"sqlite:///{Path(url).expanduser().absolute()}"
+    scheme, rest = url.split("://", 1)
+    return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def unavailable(where: str, why: str) -> JobError:
+    """The error for a database that does not answer."""
+    return JobError(Code.LEDGER_UNAVAILABLE, f"The ledger {where} cannot be used: {' '.join(why.split())[:300]}.",
+                    "A path in a folder in which you may write, or the URL of a PostgreSQL that answers.",
+                    "Check LEXISEG_LEDGER and the server, then run the command again.")
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where we say so
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_write = connection.get_execution_options().get("lexiseg_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")

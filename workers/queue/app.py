@@ -1,0 +1,61 @@
+"""The Celery app. Messages are JSON, results are nowhere: progress and outcomes are in the ledger."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from workers.queue import folder
+from workers.queue.settings import QueueSettings, read_settings
+
+KINDS = ("llm", "gpu", "export")
+PRIORITIES = ("interactive", "batch")
+VISIBILITY_S = 3600
+"""Redis sends a message again that was not acknowledged for so long; longer than any shard may take."""
+
+
+def queue_name(kind: str, priority: str) -> str:
+    return f"{kind}.{priority}"
+
+
+QUEUES = tuple(queue_name(kind, priority) for kind in KINDS for priority in PRIORITIES)
+
+
+def make_app(settings: QueueSettings) -> Celery:
+    """An app for these settings; nothing is connected yet. Makes the folder of the embedded broker."""
+    embedded = settings.broker == "filesystem"
+    app = Celery("lexiseg", broker=f"{folder.SCHEME}://localhost/" if embedded else settings.broker,
+                 include=["workers.queue.tasks"], set_as_current=False)
+    exchange = Exchange("lexiseg", "direct")
+    app.conf.update(
+        task_serializer="json", accept_content=["json"], result_accept_content=["json"], event_serializer="json",
+        result_backend=None, task_ignore_result=True, task_track_started=False, task_store_errors_even_if_ignored=False,
+        task_queues=[Queue(name, exchange, routing_key=name) for name in QUEUES],
+        task_default_queue=queue_name("gpu", "batch"), task_create_missing_queues=False,
+        task_default_exchange="lexiseg", task_default_exchange_type="direct",
+        task_default_routing_key=queue_name("gpu", "batch"),
+        task_acks_late=True, task_reject_on_worker_lost=True,
+        task_annotations={"lexiseg.shard": {"time_limit": settings.shard_limit_s}}, worker_prefetch_multiplier=1,
+        worker_proc_alive_timeout=120, worker_lost_wait=0.5,
+        worker_send_task_events=False, worker_enable_remote_control=not embedded, worker_hijack_root_logger=True,
+        worker_redirect_stdouts=False, worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True, broker_connection_retry=True, broker_connection_max_retries=None,
+        broker_transport_options=folder.options(settings.broker_folder) if embedded else
+        {"visibility_timeout": VISIBILITY_S, "queue_order_strategy": "priority", "socket_connect_timeout": 5},
+        enable_utc=True,
+    )
+    return app
+
+
+def __getattr__(name: str) -> Celery:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    app = globals()["app"] = make_app(read_settings())
+    return app
+
+
+def process_name() -> str:
+    """Host and process, as leases name their owner."""
+    return f"{os.uname().nodename[:60]}:{os.getpid()}"

@@ -1,0 +1,95 @@
+"""From the ledger to the queue: messages for waiting shards, repairs, and the end of jobs. Any number of dispatchers
+may run, on any number of machines; `lexiseg up` runs one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from parsers.errors import Code, JobError, MissingPackageError
+from workers.ledger import JobRow, JobState, Ledger
+from workers.ledger.dispatch import begin_finalising, forget_messages, hand_out, needs_finaliser, reap, take_back
+from workers.ledger.jobs import active_jobs
+from workers.queue.app import PRIORITIES, queue_name
+from workers.queue.settings import QueueSettings
+
+DIGEST_LENGTH = 16
+"""Characters of the job's digest in a message; enough to tell a message of another ledger."""
+
+log = logging.getLogger("lexiseg")
+
+
+class Dispatcher:
+    """Calls `tick` as often as it likes; each call does what is due."""
+
+    def __init__(self, ledger: Ledger, app: Celery, settings: QueueSettings) -> None:
+        self._ledger, self._app, self._settings = ledger, app, settings
+        self._next_reap = 0.0
+        self._errors = _connection_errors(app)
+
+    def tick(self) -> bool:
+        """One round; True while a job is active. Raises JobError (`ledger-unavailable`, `broker-unavailable`); then
+        nothing is lost, and the next round tries again."""
+        if time.monotonic() >= self._next_reap:
+            self._next_reap = time.monotonic() + min(30.0, self._settings.lease_s / 2, self._settings.stale_s / 2)
+            repairs = reap(self._ledger, self._settings.stale_s)
+            if repairs.expired or repairs.republished:
+                log.warning("%d pictures were taken back from workers that gave no sign of life; %d messages are sent "
+                            "again", repairs.expired, repairs.republished)
+            if self._queue_is_empty():
+                forget_messages(self._ledger, self._settings.lease_s)
+        found = active_jobs(self._ledger)
+        for job in found:
+            if job.state == JobState.RUNNING:
+                self._publish(job)
+                if begin_finalising(self._ledger, job):
+                    log.info("job %s: all pictures are done", job.id)
+            if needs_finaliser(self._ledger, job, self._settings.lease_s):
+                self._send("finalise", "export", job, job.id, job.digest[:DIGEST_LENGTH])
+        return bool(found)
+
+    def _queue_is_empty(self) -> bool:
+        with self._reaching(), self._app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            channel = connection.default_channel
+            return all(channel.queue_declare(queue_name("gpu", priority)).message_count == 0
+                       for priority in PRIORITIES)
+
+    def _publish(self, job: JobRow) -> None:
+        shard_ids = hand_out(self._ledger, job, self._settings.window)
+        for number, shard_id in enumerate(shard_ids):
+            try:
+                self._send("shard", "gpu", job, job.id, shard_id, job.digest[:DIGEST_LENGTH])
+            except JobError:
+                take_back(self._ledger, shard_ids[number:])
+                raise
+
+    def _send(self, task: str, kind: str, job: JobRow, *arguments: object) -> None:
+        priority = job.priority if job.priority in PRIORITIES else "batch"
+        with self._reaching():
+            self._app.send_task(f"lexiseg.{task}", args=arguments, queue=queue_name(kind, priority),
+                                argsrepr="", kwargsrepr="", retry=False, ignore_result=True)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise JobError(Code.BROKER_UNAVAILABLE, f"The queue {self._settings.broker} does not answer: {error}.",
+                           "A server that runs, or the broker filesystem.",
+                           "Start it, or correct LEXISEG_BROKER; the ledger keeps every job.") from error
+
+
+def _connection_errors(app: Celery) -> tuple[type[Exception], ...]:
+    """What may be raised where the queue does not answer. Raises MissingPackageError."""
+    connection = app.connection_for_write()
+    try:
+        return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+    except ImportError as error:
+        raise MissingPackageError(Code.PACKAGE_MISSING, f"The broker needs a package that is not installed: {error}.",
+                                  "LEXISEG_BROKER=filesystem needs none.", "pip install lexiseg[redis]") from error

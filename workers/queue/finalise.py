@@ -1,0 +1,163 @@
+"""What is written once at the end of a job: results.jsonl, timings.jsonl, report.html and job.json, from the ledger.
+
+Before that every file of every picture is compared with the digest that was handed in. What is not as it should be,
+after a power cut or a late worker with an older picture, goes back to the queue.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+
+from sqlalchemy import delete, update
+
+from parsers.errors import LexisegError
+from parsers.files import sha256_file
+from parsers.vocabulary import Vocabulary
+from workers.description import describe_job
+from workers.failpoints import reach
+from workers.ledger import JobRow, JobState, Ledger
+from workers.ledger.dispatch import hold_finalising
+from workers.ledger.jobs import counts, finished_rows, get_job, last_finished, locate, requeue, stop_job
+from workers.ledger.schema import items, jobs, results
+from workers.outputs import FOLDERS, LineFile, write_classes, write_job
+from workers.records import Job, ModelRecord, Problem
+from workers.report import write_report
+from workers.spec import JobSpec
+
+WRITTEN = ("results.jsonl", "timings.jsonl", "vocabulary.yaml", "classes.json", "report.html", "job.json")
+
+log = logging.getLogger("lexiseg")
+
+
+def finalise(ledger: Ledger, job_id: str, *, lease_s: float) -> bool:
+    """Ends a job that is being finalised; True if it is done (or its sample is). Whoever is killed in the middle is
+    followed by another one, who writes the same.
+
+    What is wrong with the folder stops the job and is raised as LexisegError.
+    """
+    job = get_job(ledger, job_id)
+    if job is None or job.state != JobState.FINALISING:
+        return False
+    alive = _Lease(ledger, job_id, lease_s)
+    alive.hold()
+    reach("finalising")
+    spec = JobSpec.model_validate_json(job.spec)
+    try:
+        if _requeue_damaged(ledger, job, Path(spec.out), alive):
+            return False
+        reach("checked")
+        _sweep(Path(spec.out))
+        files = _write(ledger, job, spec, alive)
+    except LexisegError as error:
+        stop_job(ledger, job_id, error.code, str(error))
+        raise
+    with ledger.write() as connection:
+        done = connection.execute(
+            update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.FINALISING)
+            .values(state=JobState.SAMPLED if job.stage == 0 else JobState.DONE, finished=time.time(),
+                    files=json.dumps(files), lease_until=None)).rowcount
+    ledger.sync()
+    reach("finalised")
+    return bool(done)
+
+
+def damaged_files(out: Path, files: dict[str, str]) -> list[str]:
+    """Those of the files (path below OUT to sha256) that are missing or other than they were written."""
+    return [path for path, digest in files.items() if _digest(out / path) != digest]
+
+
+def _requeue_damaged(ledger: Ledger, job: JobRow, out: Path, alive: _Lease) -> int:
+    bad = []
+    for row in finished_rows(ledger, job.id):
+        alive.hold_sometimes()
+        if damaged_files(out, json.loads(row.files)):
+            bad.append(row.item_id)
+    if bad:
+        log.warning("job %s: files of %d pictures are not as they were written; they are made again", job.id, len(bad))
+        with ledger.write() as connection:
+            for start in range(0, len(bad), 500):
+                part = bad[start:start + 500]
+                connection.execute(delete(results).where(results.c.item_id.in_(part)))
+                requeue(connection, items.c.id.in_(part))
+            connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.FINALISING)
+                               .values(state=JobState.RUNNING, lease_until=None))
+    return len(bad)
+
+
+def _sweep(out: Path) -> None:
+    """Removes what killed workers left half-written. A late one whose file goes away here is refused by its fence."""
+    for folder in (out, *(out / name for name in FOLDERS)):
+        for leftover in folder.glob(".*.part") if folder == out else folder.rglob(".*.part"):
+            leftover.unlink(missing_ok=True)
+
+
+def _write(ledger: Ledger, job: JobRow, spec: JobSpec, alive: _Lease) -> dict[str, str]:
+    """Writes everything; path below OUT to sha256."""
+    out, vocabulary = Path(spec.out), spec.vocabulary.frozen()
+    vocabulary.save(out / "vocabulary.yaml")
+    write_classes(out, vocabulary)
+    number = _write_lines(ledger, job, out, alive)
+    reach("lines-written")
+    described = done_job(ledger, job, spec, vocabulary, number)
+    write_report(out, described, vocabulary, lambda name: locate(ledger, job.id, name).path)
+    reach("report-written")
+    alive.hold()
+    write_job(out, described)
+    return {name: sha256_file(out / name) for name in WRITTEN}
+
+
+def _write_lines(ledger: Ledger, job: JobRow, out: Path, alive: _Lease) -> int:
+    number = 0
+    with LineFile(out / "results.jsonl") as lines, LineFile(out / "timings.jsonl") as timings:
+        for row in finished_rows(ledger, job.id):
+            alive.hold_sometimes()
+            lines.write_line(row.line.encode())
+            timings.write({"name": row.name, "decode_s": round(row.decode_s, 6), "score_s": round(row.score_s, 6),
+                           "finish_s": round(row.finish_s, 6)})
+            number += 1
+        seconds = max((last_finished(ledger, job.id) or 0.0) - job.created, 1e-3)  # two who finalise write the same
+        timings.write({"job": {"seconds": round(seconds, 3), "images": number,
+                               "images_per_s": round(number / seconds, 3)}})
+    return number
+
+
+def done_job(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary, total: int) -> Job:
+    """job.json of a job that is done."""
+    made_with = job.made_with or {"model": ModelRecord(path=spec.model, sha256="").model_dump(), "versions": {},
+                                  "warnings": []}  # every picture killed its worker
+    by_state = Counter(counts(ledger, job.id))
+    kept = {state: by_state[state] for state in ("done", "done-empty", "failed")}
+    if by_state["quarantined"]:
+        kept["quarantined"] = by_state["quarantined"]
+    unreadable = tuple(Problem.model_validate(problem) for problem in job.notes.get("unreadable", []))
+    warnings = (*vocabulary.warnings(), *made_with["warnings"], *job.notes.get("warnings", []),
+                *(problem.message for problem in unreadable))
+    return describe_job(spec, vocabulary, ModelRecord.model_validate(made_with["model"]), made_with["versions"],
+                        state="done", total=total, counts=kept, warnings=warnings, unreadable_folders=unreadable)
+
+
+class _Lease:
+    """Says now and then that somebody finalises."""
+
+    def __init__(self, ledger: Ledger, job_id: str, lease_s: float) -> None:
+        self._ledger, self._job_id, self._lease_s = ledger, job_id, lease_s
+        self._next = 0.0
+
+    def hold(self) -> None:
+        hold_finalising(self._ledger, self._job_id, self._lease_s)
+        self._next = time.monotonic() + self._lease_s / 3
+
+    def hold_sometimes(self) -> None:
+        if time.monotonic() > self._next:
+            self.hold()
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None

@@ -1,0 +1,68 @@
+"""Where ledger and queue are, and how patient everybody is. Read from the environment, so that every process of a site
+agrees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from parsers.errors import Code, SettingError
+
+
+def data_dir() -> Path:
+    """Where lexiseg keeps what must not be lost: LEXISEG_DATA, else `lexiseg` in the user's data folder."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(os.environ.get("LEXISEG_DATA") or Path(base) / "lexiseg")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """Each field is read from LEXISEG_ and its name in capitals."""
+
+    ledger: str = field(default_factory=lambda: str(data_dir() / "ledger.sqlite"))
+    """Path of an SQLite file on a local disk, or postgresql://user@host/name."""
+    broker: str = "filesystem"
+    """`filesystem` (a folder beside the ledger) or redis://host:port/number."""
+    lease_s: float = 30.0
+    """Seconds after which work is taken from a worker that gives no sign of life; it gives one every third of it."""
+    stale_s: float = 120.0
+    """Seconds after which a message that nobody has begun is sent again; twice as long after each time."""
+    window: int = 16
+    """Shards of one job that are under way at once. Small, so that pausing and other jobs act fast."""
+    shard_limit_s: float = 600.0
+    """Seconds after which a shard's process is taken for hung and killed; below the hour after which Redis would send
+    its message a second time."""
+
+    def __post_init__(self) -> None:
+        for name in ("lease_s", "stale_s", "window", "shard_limit_s"):
+            value, limit = getattr(self, name), 3000
+            if not 0 < value <= limit:
+                raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{name.upper()} is {value}.",
+                                   f"A number above 0 and at most {limit}.", "Leave it out for the default.")
+        if self.broker != "filesystem" and not self.broker.startswith(("redis://", "rediss://", "redis+socket://")):
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker!r}.",
+                               "filesystem, or redis://host:port/number.", "Leave it out for the default.")
+
+    @property
+    def broker_folder(self) -> Path:
+        """Of the `filesystem` broker: beside an SQLite ledger, else in the data folder."""
+        path = self.ledger.removeprefix("sqlite:///")
+        return Path(path + ".queue") if "://" not in path else data_dir() / "queue"
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings:
+    """The settings in the environment. Raises SettingError."""
+    environment = os.environ if environment is None else environment
+    values: dict[str, str | float | int] = {}
+    for entry in fields(QueueSettings):
+        text = environment.get(f"LEXISEG_{entry.name.upper()}")
+        if not text:
+            continue
+        try:
+            values[entry.name] = int(text) if entry.type == "int" else float(text) if entry.type == "float" else text
+        except ValueError as error:
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{entry.name.upper()} is {text!r}.", "A number.",
+                               "Leave it out for the default.") from error
+    return QueueSettings(**values)  # type: ignore[arg-type]

@@ -1,0 +1,197 @@
+"""One shard, from claim to commit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from parsers.errors import Code, JobError, LexisegError
+from parsers.vocabulary import Vocabulary
+from vision.types import Segmenter
+from workers.description import code_digest, describe_job, describe_model, load_backend, model_warnings, versions
+from workers.failpoints import reach
+from workers.ledger import Claim, Finished, Ledger, claim, commit, release, renew
+from workers.ledger.claims import settle
+from workers.ledger.jobs import JobRow, get_job, note_problem, set_made_with, stop_job
+from workers.ledger.states import JobState
+from workers.outputs import PictureWriter, write_job
+from workers.pipeline import Finishers, Outcome, default_workers, process
+from workers.queue.app import process_name
+from workers.records import Job, ModelRecord
+from workers.spec import JobSpec
+
+COMMIT_ITEMS, COMMIT_S = 16, 1.0
+"""Results are handed in together: at most so many, and none is kept for longer than this."""
+
+log = logging.getLogger("lexiseg")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the shards of one job have in common."""
+
+    spec: JobSpec
+    vocabulary: Vocabulary
+    segmenter: Segmenter
+    writer: PictureWriter
+    finishers: Finishers
+
+
+class ShardWorker:
+    """Works off shards, one at a time, and keeps the model between them."""
+
+    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool]) -> None:
+        self._ledger, self._lease_s, self._is_stopping = ledger, lease_s, is_stopping
+        self._prepared: tuple[str, Prepared] | None = None
+        self._segmenter: tuple[str, Segmenter] | None = None
+        self._pools: dict[tuple[str, int], Finishers] = {}
+
+    def work(self, job_id: str, shard_id: int, digest: str) -> None:
+        """Claims, works and hands in until nothing in the shard is left for us, the job is halted, or we are to stop.
+
+        What concerns all pictures stops the job and is raised as LexisegError.
+        """
+        job = get_job(self._ledger, job_id)
+        if job is None or not job.digest.startswith(digest) or job.state not in (JobState.RUNNING, JobState.SUBMITTING):
+            return
+        try:
+            prepared = self._prepare(job)
+            while not self._is_stopping() and self._work_claim(job, shard_id, prepared):
+                pass
+        except JobError:
+            raise
+        except LexisegError as error:
+            stop_job(self._ledger, job_id, error.code, str(error))
+            raise
+        finally:
+            settle(self._ledger, shard_id)
+            reach("settled")
+
+    def close(self) -> None:
+        """Ends the pools."""
+        for finishers in self._pools.values():
+            finishers.close()
+
+    def _work_claim(self, job: JobRow, shard_id: int, prepared: Prepared) -> bool:
+        """One claim; True if another one may follow."""
+        owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"
+        claims = claim(self._ledger, shard_id, owner, self._lease_s)
+        if not claims:
+            return False
+        reach("claimed")
+        spec = prepared.spec
+        state: str = JobState.RUNNING
+        outcomes = process([entry.item for entry in claims], prepared.segmenter, prepared.vocabulary, prepared.writer,
+                           method=spec.refine, batch=spec.batch, workers=spec.workers, finishers=prepared.finishers)
+        try:
+            with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
+                for finished in _together(claims, outcomes):
+                    reach("committing")
+                    committed = commit(self._ledger, job.id, finished)
+                    reach("committed")
+                    state = committed.job_state
+                    if committed.lost:
+                        log.warning("job %s: %d results came too late", job.id, len(committed.lost))
+                    if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
+                        return False
+        finally:
+            release(self._ledger, owner)
+        return state in (JobState.RUNNING, JobState.SUBMITTING)
+
+    def _prepare(self, job: JobRow) -> Prepared:
+        if self._prepared is not None and self._prepared[0] == job.id:
+            return self._prepared[1]
+        spec = JobSpec.model_validate_json(job.spec)
+        segmenter = self._load(spec)
+        vocabulary = spec.vocabulary.frozen()
+        self._agree(job, spec, vocabulary, segmenter)
+        count = spec.workers or default_workers(spec.refine)
+        key = ("processes" if spec.refine == "pydensecrf" else "threads", count)
+        if key not in self._pools:
+            self._pools[key] = Finishers.of(spec.refine, count)
+        writer = PictureWriter.of(Path(spec.out), vocabulary, overlay=spec.overlay, confidence=spec.confidence)
+        prepared = Prepared(spec, vocabulary, segmenter, writer, self._pools[key])
+        self._prepared = (job.id, prepared)
+        return prepared
+
+    def _load(self, spec: JobSpec) -> Segmenter:
+        """The model of a job; the one of the job before is kept if it is the same, else it goes first."""
+        key = json.dumps([spec.backend, spec.model, spec.device, spec.settings], sort_keys=True)
+        if self._segmenter is None or self._segmenter[0] != key:
+            self._prepared = self._segmenter = None
+            self._segmenter = (key, load_backend(spec))
+        return self._segmenter[1]
+
+    def _agree(self, job: JobRow, spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> None:
+        """The first worker of a job says what it is made with; every other one must have the same."""
+        ours = made_with(spec, vocabulary, segmenter)
+        if job.made_with is None:
+            job = set_made_with(self._ledger, job.id, ours)
+            reach("described")
+            write_job(Path(spec.out), running_job(spec, vocabulary, ours))
+        assert job.made_with is not None
+        differing = [name for name in ("code", "model_sha256") if job.made_with[name] != ours[name]]
+        if differing:
+            what = " and ".join({"code": "another version of the code or a library",
+                                 "model_sha256": "another model"}[name] for name in differing)
+            error = JobError(Code.WORKER_DIFFERS, f"The worker {process_name()} has {what} than the job {job.id} "
+                             "began with; it leaves the job to others.", "Equal workers, so that masks are equal.",
+                             "Bring it to the same version, or submit into another --out.")
+            note_problem(self._ledger, job.id, error.code, str(error))
+            raise error
+
+
+def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> dict:
+    """What the first worker notes in the ledger."""
+    model = describe_model(spec, segmenter)
+    return {"code": code_digest(), "model_sha256": model.sha256, "model": model.model_dump(mode="json"),
+            "versions": versions(), "warnings": model_warnings(segmenter, vocabulary)}
+
+
+def running_job(spec: JobSpec, vocabulary: Vocabulary, with_: dict) -> Job:
+    """job.json while nothing but the beginning is known."""
+    return describe_job(spec, vocabulary, ModelRecord.model_validate(with_["model"]), with_["versions"],
+                        state="running", counts={"done": 0, "done-empty": 0, "failed": 0},
+                        warnings=(*vocabulary.warnings(), *with_["warnings"]))
+
+
+@contextmanager
+def kept_alive(ledger: Ledger, owner: str, lease_s: float) -> Iterator[None]:
+    """Renews the owner's leases every third of their length while the block runs."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(lease_s / 3):
+            try:
+                renew(ledger, owner, lease_s)
+            except LexisegError as error:  # the next beat may reach it; else the lease ends, as it should
+                log.warning("lease not renewed: %s", error)
+
+    thread = threading.Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _together(claims: tuple[Claim, ...], outcomes: Iterator[Outcome]) -> Iterator[list[Finished]]:
+    """Groups of results that are handed in at once."""
+    ready: list[Finished] = []
+    since = time.monotonic()
+    for entry, outcome in zip(claims, outcomes, strict=True):
+        ready.append(Finished(entry, outcome.result, outcome.files, outcome.decode_s, outcome.score_s,
+                              outcome.finish_s))
+        if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
+            yield ready
+            ready, since = [], time.monotonic()
+    if ready:
+        yield ready

@@ -1,0 +1,72 @@
+"""What a message asks for. A message says where there may be work; the ledger says whether there is."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import mmap
+import os
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_shutting_down
+
+from parsers.errors import Code, JobError, LexisegError
+from workers.failpoints import reach
+from workers.ledger import Ledger, open_ledger
+from workers.queue.finalise import finalise
+from workers.queue.settings import read_settings
+from workers.queue.shard import ShardWorker
+
+log = logging.getLogger("lexiseg")
+_stopping = mmap.mmap(-1, 1)
+"""Shared with the child that works: 1 when the worker was asked to stop."""
+
+
+@worker_shutting_down.connect
+def note_stop(**_: Any) -> None:
+    """In the parent, when it is asked to stop: the child finishes its batch and gives back the rest."""
+    _stopping[0] = 1
+
+
+def is_stopping() -> bool:
+    return _stopping[0] == 1
+
+
+@functools.cache
+def child_ledger(pid: int) -> Ledger:
+    """The ledger of this process, opened in its first task: no connection is inherited."""
+    return open_ledger(read_settings().ledger)
+
+
+@functools.cache
+def child_worker(pid: int) -> ShardWorker:
+    """The models of this process, loaded in its first task."""
+    return ShardWorker(child_ledger(pid), lease_s=read_settings().lease_s, is_stopping=is_stopping)
+
+
+@shared_task(name="lexiseg.shard", ignore_result=True)
+def work_shard(job_id: str, shard_id: int, digest: str) -> None:
+    """Works off what is to be done in a shard."""
+    _check(job_id, shard_id, digest)
+    reach("delivered")
+    try:
+        child_worker(os.getpid()).work(job_id, shard_id, digest)
+    except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
+        log.error("job %s, shard %s: %s", job_id, shard_id, error)
+
+
+@shared_task(name="lexiseg.finalise", ignore_result=True)
+def finalise_job(job_id: str, digest: str) -> None:
+    """Writes what is written once at the end of a job."""
+    _check(job_id, 0, digest)
+    try:
+        finalise(child_ledger(os.getpid()), job_id, lease_s=read_settings().lease_s)
+    except LexisegError as error:
+        log.error("job %s: %s", job_id, error)
+
+
+def _check(job_id: object, shard_id: object, digest: object) -> None:
+    if not (isinstance(job_id, str) and isinstance(shard_id, int) and isinstance(digest, str)
+            and len(job_id) <= 16 and len(digest) <= 64):
+        raise JobError(Code.JOB_MISSING, "A message names no job as it should.", "", "lexiseg jobs list")

@@ -1,0 +1,73 @@
+"""A worker's process: `python -m workers.queue.worker gpu|export [--name NAME] [--include MODULE]`.
+
+The parent holds the connection to the queue and answers for the child; the one child loads the model in its first task
+and keeps it. When whoever started the parent dies, the parent stops as if asked to; when the parent dies, so does the
+child.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import os
+import platform
+import signal
+import sys
+import warnings
+from typing import Any
+
+from celery.platforms import SecurityWarning
+from celery.signals import worker_process_init
+
+from workers.description import code_digest
+from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
+from workers.queue.settings import read_settings
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that this process gets when its parent dies."""
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Asks Linux for a signal at the parent's death."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+@worker_process_init.connect
+def begin_child(**_: Any) -> None:
+    parent = os.getppid()
+    die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs until it is stopped: SIGTERM lets the batch under way finish, SIGQUIT does not."""
+    parser = argparse.ArgumentParser(prog="python -m workers.queue.worker", description=__doc__)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--name", default="1")
+    parser.add_argument("--include", action="append", default=[], metavar="MODULE")
+    parser.add_argument("--supervisor", type=int, metavar="PID")
+    given = parser.parse_args(arguments)
+    if given.supervisor is not None:
+        die_with_parent(signal.SIGTERM)
+        if os.getppid() != given.supervisor:
+            sys.exit(1)
+    if given.kind == "gpu":
+        importlib.import_module("scipy.ndimage")  # once here, not in each child; torch is left to the child, with CUDA
+        code_digest()  # of the code as it is loaded, not as it may be by the time of the first job
+    app = make_app(read_settings())
+    app.set_current()
+    app.set_default()
+    app.conf.include = [*app.conf.include, *given.include]
+    queues = ",".join(queue_name(given.kind, priority) for priority in PRIORITIES)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # it tells root of pickle, which is not accepted here
+    worker = app.Worker(pool="prefork", concurrency=1, hostname=f"{given.kind}{given.name}@{platform.node()}",
+                        queues=queues, loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True,
+                        without_heartbeat=True)
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+if __name__ == "__main__":
+    main()
