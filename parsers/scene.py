@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc
 
 BATCH = 256
-"""Pieces of text that spaCy parses at once."""
+"""Pieces of text that spaCy parses at once, at most."""
+BATCH_CHARACTERS = 16_000
+"""Characters of these pieces together, about: bounds the memory that a parser takes while it works."""
+
+Piece = tuple[str, tuple[int, str, Reason | None]]
+"""A piece of a text with the number of the text, the text itself, and why there is nothing more of it."""
 
 
 def parse_scene(text: str, nlp: Language | None = None) -> ScenePriors:
@@ -45,7 +50,8 @@ def parse_scene(text: str, nlp: Language | None = None) -> ScenePriors:
 def parse_scenes(texts: Iterable[str], nlp: Language | None = None) -> Iterator[ScenePriors]:
     """`parse_scene` of each text, in order, parsed in batches. Texts are drawn as they are needed."""
     pipeline = _default_pipeline() if nlp is None else nlp
-    parsed = pipeline.pipe(_numbered_pieces(texts), as_tuples=True, batch_size=BATCH)
+    parsed = (pair for batch in _batches(_numbered_pieces(texts))
+              for pair in pipeline.pipe(batch, as_tuples=True, batch_size=BATCH))
     for _, group in groupby(parsed, key=lambda pair: pair[1][0]):
         pieces = list(group)
         _, text, reason = pieces[0][1]
@@ -137,7 +143,20 @@ def _orders(tree: Tree) -> set[int]:
     return found
 
 
-def _numbered_pieces(texts: Iterable[str]) -> Iterator[tuple[str, tuple[int, str, Reason | None]]]:
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece[0])
+        if len(batch) == BATCH or size > BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _numbered_pieces(texts: Iterable[str]) -> Iterator[Piece]:
     for number, text in enumerate(texts):
         pieces, reason = read_text(text)
         for piece in pieces or [""]:

@@ -129,10 +129,13 @@ def _clauses(words: list[str]) -> list[list[str]]:
 
 
 def _cut(words: list[str]) -> list[list[str]]:
+    """Pieces that a parser sees at once: cut after a sentence, else before "and" or after a comma, else anywhere."""
     pieces = []
     while len(words) > MAX_PIECE_WORDS:
-        ends = [i for i in range(MAX_PIECE_WORDS // 2, MAX_PIECE_WORDS) if words[i].endswith((".", "!", "?", ";"))]
-        end = ends[-1] + 1 if ends else MAX_PIECE_WORDS
+        half = range(MAX_PIECE_WORDS // 2, MAX_PIECE_WORDS)
+        ends = [i + 1 for i in half if words[i].endswith((".", "!", "?"))]
+        ends = ends or [i if words[i] == "and" else i + 1 for i in half if words[i] == "and" or words[i].endswith(",")]
+        end = ends[-1] if ends else MAX_PIECE_WORDS
         pieces.append(words[:end])
         words = words[end:]
     return [*pieces, words] if words else pieces

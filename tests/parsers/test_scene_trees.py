@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from spacy.tokens import Doc
 
 from parsers.priors import ScenePriors
 from parsers.scene import priors_of_docs
 from tests.parsers.scene_notation import notation
-from tests.parsers.trees import doc
+from tests.parsers.trees import VOCAB, doc
 
 CONSTRUCTIONS = yaml.safe_load((Path(__file__).parent / "trees.yaml").read_text(encoding="utf-8"))
 
@@ -42,3 +44,36 @@ def test_reference_crosses_the_pieces_of_a_text() -> None:
     first = doc("a/DT/1/det man/NN/2/nsubj sits/VBZ/2/ROOT")
     second = doc("he/PRP/2/nsubj is/VBZ/2/aux wearing/VBG/2/ROOT a/DT/4/det hat/NN/2/dobj")
     assert notation(priors_of_docs([first, second], "")) == (["hat", "man (sitting)"], ["man > wear > hat"], [])
+
+
+LABELS = (
+    "nsubj", "nsubj:pass", "obj", "iobj", "obl", "obl:agent", "nmod", "nmod:poss", "amod", "compound", "det", "case",
+    "cop", "aux", "aux:pass", "acl", "acl:relcl", "advcl", "advmod", "xcomp", "ccomp", "conj", "cc", "mark", "nummod",
+    "flat", "expl", "dep", "punct", "appos", "compound:prt", "prep", "pobj", "dobj", "attr", "acomp", "agent",
+    "dative", "relcl", "poss", "nsubjpass", "auxpass", "prt", "pcomp", "neg", "oprd",
+)
+TAGS = (
+    "NOUN", "VERB", "ADJ", "ADP", "DET", "ADV", "AUX", "PRON", "NUM", "CCONJ", "SCONJ", "PART", "PROPN", "PUNCT", "X",
+)
+WORDS = (
+    "a", "the", "no", "two", "red", "and", "white", "dogs", "man", "riding", "wears", "kicks", "on", "in", "under",
+    "of", "to", "next", "front", "side", "left", "group", "picture", "is", "are", "have", "not", "without", "with",
+    "by", "covered", "made", "t", "-", "shirt", "'s", "his", "it", "they", "each", "other", "who", "that", "photo",
+    "slice", "skateboard", "cloudy", "striped", "ridden", "couple", "none", "nor", "flies",
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(TAGS), st.sampled_from(LABELS), st.floats(0, 1),
+                          st.booleans()), min_size=1, max_size=12))
+@settings(max_examples=300)
+def test_any_tree_gives_valid_priors(rows: list[tuple[str, str, str, float, bool]]) -> None:
+    words, tags, labels, where, spaces = (list(column) for column in zip(*rows, strict=True))
+    order = sorted(range(len(rows)), key=where.__getitem__)  # each word hangs on one earlier in this order
+    heads = list(range(len(rows)))
+    for place, i in enumerate(order):
+        heads[i] = order[int(where[i] * place * 0.99)]
+    labels = ["ROOT" if head == i else label for i, (head, label) in enumerate(zip(heads, labels, strict=True))]
+    tree = Doc(VOCAB, words=words, pos=tags, heads=heads, deps=labels, spaces=spaces)
+    priors = priors_of_docs([tree], tree.text)
+    assert all(max(r.subject, r.object) < len(priors.objects) for r in priors.relations)
+    assert priors.objects or priors.absent or priors.reason
