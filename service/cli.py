@@ -23,6 +23,8 @@ jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                        help="Large jobs: submit them, watch, steer and verify. Workers are started by lexiseg up.")
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
+tokens_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may use the HTTP API, and how far.")
+app.add_typer(tokens_app, name="tokens")
 
 VocabularyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A vocabulary file (.yaml or .json).")]
 
@@ -35,14 +37,17 @@ Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("lexiseg")
-        except PackageNotFoundError:
-            number = "(not installed: run from a checkout)"
-        typer.echo(f"lexiseg {number}")
+        typer.echo(f"lexiseg {version_number()}")
         raise typer.Exit
+
+
+def version_number() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lexiseg")
+    except PackageNotFoundError:
+        return "(not installed: run from a checkout)"
 
 
 @app.callback()
@@ -423,6 +428,46 @@ def jobs_verify(job: JobName, json: o.AsJson = False) -> None:
 
     if not jobs.verify(job, json):
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback need tokens.")]
+    = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8420,
+) -> None:
+    """Serve the HTTP API. LEXISEG_API_ROOTS names the folders that jobs may read; docs/api.md lists all settings."""
+    from service import serve as command
+
+    command.serve(host, port)
+
+
+@tokens_app.command("add")
+def tokens_add(
+    name: Annotated[str, typer.Argument(help="Who it is for.")],
+    scope: Annotated[str, typer.Option("--scope", help="read, submit, or admin; each holds those before it.")]
+    = "submit",
+) -> None:
+    """Make a token and show it once."""
+    from service import serve as command
+
+    command.add_token(name, scope)
+
+
+@tokens_app.command("list")
+def tokens_list() -> None:
+    """Names and scopes of the tokens."""
+    from service import serve as command
+
+    command.list_tokens()
+
+
+@tokens_app.command("remove")
+def tokens_remove(name: Annotated[str, typer.Argument()]) -> None:
+    """End a token at once."""
+    from service import serve as command
+
+    command.remove_token(name)
 
 
 def main() -> None:
