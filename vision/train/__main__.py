@@ -62,8 +62,9 @@ def main() -> None:
         from vision.train.clip import ROUNDS, train_clip
 
         sheets = _sheets(parser, given.sprites)
+        stages, share = ROUNDS[given.round]
         print(train_clip(given.out, sheets, minutes=given.minutes, device=given.device, seed=given.seed,
-                         stages=ROUNDS[given.round], init=given.init))
+                         stages=stages, share=share, init=given.init))
     else:
         from vision.train.export import export_clip
 
