@@ -37,7 +37,7 @@ def main() -> None:
     clip.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
     clip.add_argument("--device", default="cpu")
     clip.add_argument("--init", type=Path, help="an exported model to go on from; the seed should differ")
-    clip.add_argument("--round", type=int, choices=(1, 2, 3), default=1, help="which stages; the later ones need --init")
+    clip.add_argument("--round", type=int, choices=(1, 2, 3), default=1, help="the later ones need --init")
     clip.add_argument("--seed", type=int, default=0)
     export = commands.add_parser("export", help="write the trained CLIP as an open_clip directory")
     export.add_argument("--checkpoint", type=Path, default=Path("runs/clip/checkpoint.safetensors"))

@@ -260,7 +260,8 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
     superclass_BM = ~texture_BM & (named_BM < bank.always)
     weight_BM = (named_BM >= 0) * torch.where(superclass_BM, SUPERCLASS_WEIGHT, 1.0)
     pooled, cover, explain = patch_losses(
-        patches_BPE, bank_KE, named_BM, unknown_BK, scale, torch.where(texture_BM, *stream.best), ~texture_BM, weight_BM)
+        patches_BPE, bank_KE, named_BM, unknown_BK, scale, torch.where(texture_BM, *stream.best), ~texture_BM,
+        weight_BM)
     phrase = phrase_loss(image_BE, bank_KE, named_BM, unknown_BK, scale, weight_BM)
     captions_BT = batch.captions_BT.to(device)
     text_BE = F.normalize(encode_text(model, captions_BT, kind).float(), dim=-1)
