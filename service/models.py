@@ -21,7 +21,7 @@ def list_all(as_json: bool = False) -> None:
         return
     from rich.table import Column, Table
 
-    table = Table(Column("model", no_wrap=True), "kind", "window", "words it knows", 
+    table = Table(Column("model", no_wrap=True), "kind", "window", "words",
                   Column("licence", no_wrap=True, max_width=36))
     for row in rows:
         words = row["known_words"] if row["kind"] != "clip" or row["known_words"] is not None else "any"
