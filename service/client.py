@@ -77,7 +77,7 @@ class Client:
             except httpx.TransportError as error:
                 broken += 1
                 if broken > RETRIES:
-                    raise SiteError(0, "unreachable", f"{self._http.base_url} does not answer: {error}.", None) from error
+                    raise self._unreachable(error) from error
                 time.sleep(0.5 * 2 ** broken)
 
     def pause(self, job: str) -> dict[str, Any]:
@@ -151,8 +151,7 @@ class Client:
                 response = self._http.request(method, path, **given)
             except httpx.TransportError as error:
                 if attempt == RETRIES:
-                    raise SiteError(0, "unreachable", f"{self._http.base_url} does not answer: {error}.",
-                                    "Check the address, and that lexiseg serve runs.") from error
+                    raise self._unreachable(error) from error
                 time.sleep(0.2 * 2 ** attempt)
                 continue
             if response.status_code not in (429, 503) or attempt == RETRIES:
@@ -160,6 +159,10 @@ class Client:
             time.sleep(min(5.0, float(response.headers.get("Retry-After", "1"))))
         self._check(response)
         return response.json() if response.content else None
+
+    def _unreachable(self, error: Exception) -> SiteError:
+        return SiteError(0, "unreachable", f"{self._http.base_url} does not answer: {error}.",
+                         "Check the address, and that lexiseg serve runs.")
 
     def _save(self, path: str, params: dict[str, str], to: Path) -> None:
         with self._http.stream("GET", path, params=params) as response:

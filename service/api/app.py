@@ -19,8 +19,8 @@ from workers.queue.settings import read_settings
 
 DESCRIPTION = """Folders of pictures become semantic masks, on this site's own machines.
 
-Submit a job, follow it, read its masks. Each answer carries `format_version`; each failure has a stable `code`, a message
-and, where there is one, the next step. A token is sent as `Authorization: Bearer TOKEN`."""
+Submit a job, follow it, read its masks. Each answer carries `format_version`; each failure has a stable `code`, a
+message and, where there is one, the next step. A token is sent as `Authorization: Bearer TOKEN`."""
 
 
 def create_app(settings: ApiSettings, *, open_to_all: bool) -> FastAPI:

@@ -1,4 +1,4 @@
-"""Exports of finished jobs over HTTP. An export is made beside the others and appears whole, so asking again is safe."""
+"""Exports of finished jobs over HTTP. An export appears whole or not at all, so asking again is safe."""
 
 from __future__ import annotations
 

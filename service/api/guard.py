@@ -67,6 +67,8 @@ class BodyLimit:
 
         async def noted_send(message: dict[str, Any]) -> None:
             nonlocal begun
+            if stopped is not None and not begun:  # what the routes make of a body that was cut off
+                return
             begun = begun or message["type"] == "http.response.start"
             await send(message)
 

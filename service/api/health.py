@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
@@ -48,7 +47,7 @@ def live() -> Life:
 
 @router.get("/health/ready", responses={503: {"model": Health}})
 def ready(request: Request, response: Response) -> Health:
-    """The ledger and the queue answer, and there is room for results. Needs no token; 503 where something is missing."""
+    """The ledger and the queue answer, and there is room for results. Needs no token; 503 where a part is missing."""
     site = the_site(request)
     parts = {"ledger": "ok", "queue": "ok", "room": "ok"}
     try:
@@ -84,9 +83,9 @@ class SiteCollector:
 
     def collect(self) -> Iterator[Metric]:
         with self._site.ledger.read() as connection:
-            by_state = dict(connection.execute(select(items.c.state, func.count()).group_by(items.c.state)).tuples().all())
-            jobs_by = dict(connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).tuples().all())
-            waiting = dict(connection.execute(select(shards.c.state, func.count()).group_by(shards.c.state)).tuples().all())
+            by_state, jobs_by, waiting = (
+                dict(connection.execute(select(column, func.count()).group_by(column)).tuples().all())
+                for column in (items.c.state, jobs.c.state, shards.c.state))
             seconds = connection.execute(select(func.sum(results.c.decode_s), func.sum(results.c.score_s),
                                                 func.sum(results.c.finish_s))).one()
         pictures = GaugeMetricFamily("lexiseg_images", "Pictures by state.", labels=["state"])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from parsers.errors import Code
 from service.api.errors import ApiError, responses
@@ -89,7 +89,7 @@ def item_file(site: Reader, job_id: JobId, kind: Literal["mask", "overlay", "con
                         headers={"X-Content-Type-Options": "nosniff"})
 
 
-def _row(site: Site, job_id: str, name: str):  # noqa: ANN202  (a row of the query)
+def _row(site: Site, job_id: str, name: str) -> Row[Any]:
     site.job(job_id)
     if "\0" not in name:
         with site.ledger.read() as connection:

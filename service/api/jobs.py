@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
@@ -15,12 +15,12 @@ from parsers.errors import Code, InputError, SettingError
 from parsers.vocabulary import Vocabulary
 from service.api.errors import ApiError, responses
 from service.api.site import Reader, Site, Submitter
-from service.api.vocabularies import stored_vocabulary
+from service.api.vocabularies import read_content, stored_vocabulary
 from service.options import settings_from
 from vision.models import list_models, resolve_model
 from workers import JobSpec
 from workers.inputs import InputItem
-from workers.ledger import JobState
+from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger import jobs as ledger_jobs
 from workers.progress import JobProgress
 from workers.submit import submit
@@ -92,7 +92,7 @@ def answer_of(site: Site, now: JobProgress) -> JobAnswer:
 
 def vocabulary_of(site: Site, given: str | dict[str, Any]) -> Vocabulary:
     """A stored vocabulary or the one in the request. Raises VocabularyError, ApiError."""
-    found = stored_vocabulary(site, given) if isinstance(given, str) else Vocabulary.model_validate(given)
+    found = stored_vocabulary(site, given) if isinstance(given, str) else read_content(given)
     if len(found.classes) > site.settings.max_classes:
         raise InputError(Code.VOCABULARY_INVALID, f"The vocabulary has {len(found.classes):,} classes.",
                          f"At most {site.settings.max_classes:,} here.", "Divide it.")
@@ -132,6 +132,7 @@ def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
 
     spec = spec_of(site, request, [str(site.inside(text)) for text in request.inputs])
     submitted = submit(site.ledger, spec, priority=request.priority, sample=request.sample, check=check)
+    site.forget(submitted.job.id)
     return answer_of(site, site.progress(submitted.job.id))
 
 
@@ -148,13 +149,33 @@ def show_job(site: Reader, job_id: JobId) -> JobAnswer:
     return answer_of(site, site.progress(site.job(job_id).id))
 
 
-@router.post("/{job_id}/{verb}", responses=responses(404, 409))
-def steer_job(site: Submitter, job_id: JobId, verb: Literal["pause", "resume", "cancel", "retry"]) -> JobAnswer:
-    """Pause, go on, give up what is not begun, or try failed pictures again."""
+@router.post("/{job_id}/pause", responses=responses(404, 409))
+def pause_job(site: Submitter, job_id: JobId) -> JobAnswer:
+    """Begin no further pictures; a batch under way is finished."""
+    return _steer(site, job_id, ledger_jobs.pause_job)
+
+
+@router.post("/{job_id}/resume", responses=responses(404, 409))
+def resume_job(site: Submitter, job_id: JobId) -> JobAnswer:
+    """Go on with a job that was paused, stopped, or whose sample is done."""
+    return _steer(site, job_id, ledger_jobs.resume_job)
+
+
+@router.post("/{job_id}/cancel", responses=responses(404, 409))
+def cancel_job(site: Submitter, job_id: JobId) -> JobAnswer:
+    """Give up what is not begun. Finished masks stay."""
+    return _steer(site, job_id, ledger_jobs.cancel_job)
+
+
+@router.post("/{job_id}/retry", responses=responses(404, 409))
+def retry_job(site: Submitter, job_id: JobId) -> JobAnswer:
+    """Try failed and quarantined pictures again."""
+    return _steer(site, job_id, ledger_jobs.retry_failed)
+
+
+def _steer(site: Site, job_id: str, act: Callable[[Ledger, JobRow], object]) -> JobAnswer:
     job = site.job(job_id)
-    steps = {"pause": ledger_jobs.pause_job, "resume": ledger_jobs.resume_job, "cancel": ledger_jobs.cancel_job,
-             "retry": ledger_jobs.retry_failed}
-    steps[verb](site.ledger, job)
+    act(site.ledger, job)
     site.forget(job.id)
     return answer_of(site, site.progress(job.id))
 

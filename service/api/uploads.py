@@ -42,7 +42,7 @@ class UploadFolder(BaseModel):
 
 
 async def receive_picture(request: Request, target: FilePath) -> int:
-    """Streams a body to a file that appears whole or not at all; bytes written. Raises ApiError (415, 422), OutputError.
+    """Streams a body to a file that appears whole or not at all; bytes written. Raises ApiError (415), OutputError.
 
     What begins like no picture is refused at its first bytes, whatever it calls itself; the decoder finds the rest.
     """

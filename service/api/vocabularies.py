@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path as FilePath
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field, JsonValue
@@ -44,6 +44,13 @@ def stored_vocabulary(site: Site, name: str) -> Vocabulary:
     return Vocabulary.load(path)
 
 
+def read_content(content: dict[str, Any]) -> Vocabulary:
+    """The vocabulary in a request. Raises ApiError (422) without a class, VocabularyError."""
+    if not content.get("classes"):
+        raise ApiError(422, Code.VOCABULARY_INVALID, "There is no class in it.", "docs/vocabulary.md shows the format.")
+    return Vocabulary.model_validate(content)
+
+
 @router.get("", responses=responses())
 def list_vocabularies(site: Reader) -> VocabularyList:
     """Which there are."""
@@ -60,9 +67,7 @@ def show_vocabulary(site: Reader, name: Name) -> VocabularyAnswer:
 def write_vocabulary(site: Submitter, name: Name, content: dict[str, JsonValue]) -> VocabularyAnswer:
     """Make one, or replace one that is not frozen. Jobs keep the copy that they were submitted with."""
     site.check_room()
-    if "classes" not in content:
-        raise ApiError(422, Code.VOCABULARY_INVALID, "There is no class in it.", "docs/vocabulary.md shows the format.")
-    vocabulary = Vocabulary.model_validate(content)
+    vocabulary = read_content(content)
     _check_free(site, name)
     vocabulary.save(_path(site, name))
     return _answer(name, vocabulary)
