@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -72,6 +73,42 @@ def postgres_server() -> Iterator[str]:
             process.wait()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def rabbitmq_server() -> Iterator[str]:
+    """A RabbitMQ of its own, with its own name server and files; its URL."""
+    command = find_command("rabbitmq-server", "rabbitmq-server", "/usr/lib/rabbitmq/bin")
+    folder = Path(tempfile.mkdtemp(prefix="lexiseg-rabbitmq-"))
+    port, names = free_port(), free_port()
+    raw = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's command changes the user and the paths
+    environment = os.environ | {
+        "HOME": str(folder), "RABBITMQ_NODENAME": f"lexiseg-{port}@localhost", "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"), "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"), "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "none"), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(names),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
+    process = subprocess.Popen([raw if raw.exists() else command], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=folder)
+    try:
+        wait_for(port, process, 180)
+        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        stop_name_server(names)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stop_name_server(port: int) -> None:
+    """Erlang's epmd goes on after the node that started it."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"epmd" in (entry / "cmdline").read_bytes() \
+                    and f"ERL_EPMD_PORT={port}".encode() in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def wait_for(port: int, process: subprocess.Popen, seconds: float = 60) -> None:

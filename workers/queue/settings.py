@@ -10,6 +10,9 @@ from pathlib import Path
 
 from parsers.errors import Code, SettingError
 
+SERVERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
+"""How the addresses of brokers begin: Redis and RabbitMQ."""
+
 
 def data_dir() -> Path:
     """Where lexiseg keeps what must not be lost: LEXISEG_DATA, else `lexiseg` in the user's data folder."""
@@ -24,7 +27,7 @@ class QueueSettings:
     ledger: str = field(default_factory=lambda: str(data_dir() / "ledger.sqlite"))
     """Path of an SQLite file on a local disk, or postgresql://user@host/name."""
     broker: str = "filesystem"
-    """`filesystem` (a folder beside the ledger) or redis://host:port/number."""
+    """`filesystem` (a folder beside the ledger), redis://host:port/number or amqp://user:password@host:port//."""
     lease_s: float = 30.0
     """Seconds after which work is taken from a worker that gives no sign of life; it gives one every third of it."""
     stale_s: float = 120.0
@@ -41,9 +44,10 @@ class QueueSettings:
             if not 0 < value <= limit:
                 raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{name.upper()} is {value}.",
                                    f"A number above 0 and at most {limit}.", "Leave it out for the default.")
-        if self.broker != "filesystem" and not self.broker.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker!r}.",
-                               "filesystem, or redis://host:port/number.", "Leave it out for the default.")
+        if self.broker != "filesystem" and not self.broker.startswith(SERVERS):
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker.split('@')[-1]!r}.",
+                               f"filesystem, or an address that begins with {', '.join(SERVERS)}.",
+                               "Leave it out for the default.")
 
     @property
     def broker_folder(self) -> Path:
