@@ -42,7 +42,8 @@ def measure(folder: Path, clients: int, seconds: float) -> dict:
         port = server.getsockname()[1]
     process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
                                stderr=subprocess.DEVNULL,
-                               env=os.environ | {"LEXISEG_DATA": str(folder / "data"), "LEXISEG_API_ROOTS": str(pictures),
+                               env=os.environ | {"LEXISEG_DATA": str(folder / "data"),
+                                                 "LEXISEG_API_ROOTS": str(pictures),
                                                  "LEXISEG_API_MAX_OPEN_JOBS": "1000000"})
     try:
         url = f"http://127.0.0.1:{port}"

@@ -13,17 +13,21 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import func, select
 
 from parsers.errors import Code, InputError, OutputError
 from service.api.errors import ApiError
 from service.api.settings import ApiSettings
 from service.api.tokens import RANK, Scope, Token, read_tokens, who
 from workers.ledger import JobRow, Ledger
-from workers.ledger.jobs import active_jobs, get_job
+from workers.ledger.jobs import get_job
+from workers.ledger.schema import jobs
+from workers.ledger.states import JobState
 from workers.progress import JobProgress, read_progress
 
 FRESH_S = 0.5
 """Progress that is not older is given again: many people look at one job."""
+OPEN = (JobState.SUBMITTING, JobState.RUNNING, JobState.FINALISING)
 _bearer = HTTPBearer(auto_error=False, description="A token of: lexiseg tokens add NAME --scope read|submit|admin")
 
 
@@ -83,7 +87,9 @@ class Site:
         if shutil.disk_usage(folder).free < self.settings.disk_floor:
             raise ApiError(507, Code.DISK_FULL, "The disk of the results is nearly full.",
                            "Free space, or lower LEXISEG_API_DISK_FLOOR.")
-        if len(active_jobs(self.ledger)) >= self.settings.max_open_jobs:
+        with self.ledger.read() as connection:
+            number = connection.execute(select(func.count()).where(jobs.c.state.in_(OPEN))).scalar_one()
+        if number >= self.settings.max_open_jobs:
             raise ApiError(429, "too-many", f"{self.settings.max_open_jobs} jobs are open already.",
                            "Come back when some are done.")
 
