@@ -33,7 +33,8 @@ class ModelCard(BaseModel):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1)
-    kind: Literal["clip"] = "clip"
+    kind: Literal["clip", "simseg"] = "clip"
+    """`clip`: an open_clip directory; `simseg`: made by `lexiseg models convert`."""
     window: int = Field(gt=0)
     """Width and height in pixels of the square that the model looks at."""
     patch: int = Field(gt=0)
@@ -44,9 +45,9 @@ class ModelCard(BaseModel):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     templates: tuple[str, ...] = ()
     """Sentences in which `{}` stands for the name; empty: the 80 ImageNet templates that open_clip carries."""
-    variant: Literal["loda", "maskclip", "naclip"] = "naclip"
+    variant: Literal["vanilla", "loda", "maskclip", "sclip", "clearclip", "naclip", "resclip", "sc-clip"] = "naclip"
     """The dense features that `variant = auto` stands for."""
-    ensemble: Literal["code", "softmax", "max", "map-mean"] = "softmax"
+    ensemble: Literal["code", "softmax", "mean", "max", "map-mean", "mask-vote", "super+lambda"] = "softmax"
     """The default of the option of the same name."""
     pooling: Literal["model", "loda"] = "model"
     """The image vector: the model's own image embedding, or LoDA pooling of its patch tokens."""

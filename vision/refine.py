@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from parsers.errors import Code, MissingPackageError, SettingError
-from vision.types import LabelMap, Region, ScoreMap
+from vision.types import LabelMap, LabelRule, Region, ScoreMap
 
 METHODS = ("none", "pydensecrf")
 BAND_PIXELS = 4_000_000
@@ -44,6 +44,8 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
     if method not in METHODS:
         raise SettingError(Code.SETTING_INVALID, f"refine is {method!r}.", f"Allowed: {', '.join(METHODS)}.",
                            "lexiseg segment --help")
+    if score_map.rule is not None:
+        return _by_rule(image_HW3, score_map.rule, method, confidence)
     size = image_HW3.shape[:2]
     probabilities_Chw = _softmax(score_map.scores_CHW)
     if method == "none":
@@ -60,6 +62,13 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
     regions = _regions(winner_HW, probability_HW, class_ids_K)
     return LabelMap(labels_HW=class_ids_K[winner_HW], scores=scores, regions=regions,
                     confidence_HW=probability_HW.astype(np.float16) if confidence else None)
+
+
+def _by_rule(image_HW3: NDArray[np.uint8], rule: LabelRule, method: str, confidence: bool) -> LabelMap:
+    winner_HW, sure_HW, class_ids_K = rule.decide(image_HW3, method)
+    return LabelMap(labels_HW=class_ids_K[winner_HW], scores=_class_scores(winner_HW, sure_HW, class_ids_K),
+                    regions=_regions(winner_HW, sure_HW, class_ids_K),
+                    confidence_HW=sure_HW.astype(np.float16) if confidence else None)
 
 
 def _softmax(scores_Chw: NDArray[np.float16]) -> NDArray[np.float32]:

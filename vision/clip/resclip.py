@@ -158,7 +158,8 @@ def feedback_attention(labels_Bhw: torch.Tensor, std: float = NACLIP_STD) -> tor
 def _feedback_of_one(labels_hw: torch.Tensor, std: float) -> torch.Tensor:
     height, width = labels_hw.shape
     count = height * width
-    y_P, x_P = (torch.arange(count, device=labels_hw.device) // width, torch.arange(count, device=labels_hw.device) % width)
+    place_P = torch.arange(count, device=labels_hw.device)
+    y_P, x_P = place_P // width, place_P % width
     steps_PP = torch.maximum((y_P[:, None] - y_P).abs(), (x_P[:, None] - x_P).abs())
     farthest = max(height, width) - 1
     flat_P = labels_hw.flatten()
