@@ -49,6 +49,10 @@ class ClipSegmenter:
         self._ensemble = self.card.ensemble if settings.ensemble == "auto" else settings.ensemble
         self._last: tuple[Vocabulary, NameLists, torch.Tensor] | None = None
 
+    def prepare(self, vocabulary: Vocabulary) -> None:
+        """Computes the text vectors of a vocabulary; `score` may then run in several threads at once."""
+        self._texts([vocabulary])
+
     def score(self, samples: Sequence[Sample]) -> list[ScoreMap]:
         """One score map per sample, in order; logits are log-softmax over the classes, float16.
 
@@ -90,7 +94,8 @@ class ClipSegmenter:
 
     def _texts(self, vocabularies: Sequence[Vocabulary]) -> list[tuple[NameLists, torch.Tensor]]:
         """The name lists and their table of text vectors (N, D) on the device, per vocabulary."""
-        prepared = {id(self._last[0]): self._last[1:]} if self._last else {}
+        last = self._last  # another thread may set it
+        prepared = {id(last[0]): last[1:]} if last else {}
         fresh = {id(v): (v, name_lists(v, self.settings)) for v in vocabularies if id(v) not in prepared}
         self._text.embed([word for _, lists in fresh.values() for word in lists.words])  # all missing ones at once
         for key, (vocabulary, lists) in fresh.items():
