@@ -1,5 +1,7 @@
 """Samples to score maps, the whole way through the backend."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
