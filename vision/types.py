@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -88,3 +88,11 @@ class Segmenter(Protocol):
     """
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreMap]: ...
+
+
+@runtime_checkable
+class ConcurrentSegmenter(Segmenter, Protocol):
+    """A backend whose `score` may run in several threads at once."""
+
+    def prepare(self, vocabulary: Vocabulary) -> None:
+        """Computes what is needed once per vocabulary, such as text vectors; called before the first `score`."""

@@ -139,7 +139,7 @@ def _most_probable(patches_PD: torch.Tensor, image_3HW: torch.Tensor, grid: tupl
 
 
 def _pamr(image_B3HW: torch.Tensor, maps_BMHW: torch.Tensor) -> torch.Tensor:
-    from vision.clip.pamr import pamr
+    from vision.refine.pamr import pamr
 
     return pamr(image_B3HW, maps_BMHW, iterations=PAMR_ITERATIONS, dilations=PAMR_DILATIONS)
 

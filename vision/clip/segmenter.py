@@ -61,6 +61,10 @@ class ClipSegmenter:
         self._feeds_back = encoder.variant == "resclip" and settings.feedback
         self._last: tuple[Vocabulary, NameLists, torch.Tensor] | None = None
 
+    def prepare(self, vocabulary: Vocabulary) -> None:
+        """Computes the text vectors of a vocabulary; `score` may then run in several threads at once."""
+        self._texts([vocabulary])
+
     def score(self, samples: Sequence[Sample]) -> list[ScoreMap]:
         """One score map per sample, in order; logits are log-softmax over the classes, float16, or where the settings
         have a rule of their own what it needs.
@@ -107,7 +111,8 @@ class ClipSegmenter:
 
     def _texts(self, vocabularies: Sequence[Vocabulary]) -> list[Texts]:
         """The name lists and their table of text vectors (N, D) on the device, per vocabulary."""
-        prepared = {id(self._last[0]): self._last[1:]} if self._last else {}
+        last = self._last  # another thread may set it
+        prepared = {id(last[0]): last[1:]} if last else {}
         fresh = {id(v): (v, self._lists(v)) for v in vocabularies if id(v) not in prepared}
         self._text.embed([word for _, lists in fresh.values() for word in lists.words])  # all missing ones at once
         for key, (vocabulary, lists) in fresh.items():
