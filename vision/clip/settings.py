@@ -71,9 +71,11 @@ class ClipSettings:
     logit_scale: float | None = None
     """From cosine to logit; None: the model card's, else 40."""
     background_threshold: float = 0.0
-    """`sclip`: a pixel whose best probability is below it is background, in [0, 1]."""
+    """`sclip`, where the vocabulary has background words: a pixel whose best probability is below it is background,
+    in [0, 1]."""
     area_threshold: float | None = None
-    """`sclip`: a class with less than this share of the pixels that are not background is left out; None: all stay."""
+    """`sclip`, where the vocabulary has background words: a class with no more than this share of the pixels that are
+    not background is left out; None: all stay."""
     short_side: int | None = None
     """`sclip`: pixels to which the shorter side is brought; None: one and a half windows."""
     stride: int | None = None
