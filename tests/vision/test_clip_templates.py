@@ -5,7 +5,8 @@ import pytest
 from vision.clip.templates import IMAGENET_TEMPLATES, NAMED, chosen_templates
 
 
-@pytest.mark.parametrize(("setting", "count"), [("plain", 1), ("imagenet", 80), ("voc", 13), ("context", 11), ("coco", 7)])
+@pytest.mark.parametrize(("setting", "count"), [
+    ("plain", 1), ("imagenet", 80), ("voc", 13), ("context", 11), ("coco", 7)])
 def test_lists_have_the_published_length(setting, count):
     found = chosen_templates(setting, ("a {}",))
     assert len(found) == len(set(found)) == count and all(template.count("{}") == 1 for template in found)

@@ -36,7 +36,7 @@ def golden_rule(variant, patch, size, window, stride, area=None):
 
 def labels_of(rule, size, method="none"):
     winner, sure, ids = rule.decide(np.zeros((*size, 3), np.uint8), method)
-    assert 0 <= sure.min() and sure.max() <= 1.0001
+    assert sure.min() >= 0 and sure.max() <= 1.0001
     return ids[winner]
 
 
