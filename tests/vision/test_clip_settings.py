@@ -12,7 +12,9 @@ from vision.clip.settings import ClipSettings
     ("morphology", "opening"), ("subclass_count", -1), ("subclass_weight", 1.5), ("filter_cutoff", 2.0),
     ("presence_top", 0), ("presence_limit", 0), ("presence_sigma", float("inf")), ("temperature", 0.0),
     ("temperature", float("nan")), ("logit_scale", -1.0), ("background_threshold", 1.1), ("area_threshold", -0.1),
-    ("short_side", 3), ("stride", -1), ("tile", 3), ("overlap", 1.0), ("overlap", -0.1), ("batch_size", 0)])
+    ("short_side", 3), ("stride", -1), ("tile", 3), ("overlap", 1.0), ("overlap", -0.1), ("batch_size", 0),
+    ("tile", "wide"), ("tile", 16.5), ("overlap", "half"), ("temperature", "warm"), ("feedback", "yes"),
+    ("residual", 1), ("subclass_count", True), ("templates", 3)])
 def test_refused(name, value):
     with pytest.raises(SettingError) as caught:
         ClipSettings(**{name: value})
