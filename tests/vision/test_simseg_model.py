@@ -17,7 +17,7 @@ from vision import ClipSettings, Sample, load_segmenter
 from vision.clip.encoder import ClipEncoder
 from vision.models import load_card, verify_model
 from vision.refine import refine
-from vision.simseg.convert import convert_checkpoint, read_state_dict
+from vision.simseg.convert import convert_checkpoint, read_state_dict, simseg_weights
 from vision.simseg.objective import contrast
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "the", "dog", "cat", "sky", "##s", ".")
@@ -158,6 +158,13 @@ def test_a_missing_file_and_a_file_without_tensors(tmp_path):
     assert failure(read_state_dict, tmp_path / "none.pth").code == Code.MODEL_MISSING
     torch.save({"state_dict": {"a": 3}}, tmp_path / "numbers.pth")
     assert failure(read_state_dict, tmp_path / "numbers.pth").code == Code.MODEL_UNSUPPORTED
+
+
+def test_bert_may_be_wrapped_once_more(towers):
+    plain = published_weights(towers)
+    wrapped = {key.replace("text_encoder.model.", "text_encoder.model.model."): value for key, value in plain.items()}
+    found, expected = (simseg_weights(weights, 64, "here") for weights in (wrapped, plain))
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 def test_data_parallel_names_are_read(towers, tmp_path):
