@@ -61,7 +61,7 @@ def segment(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")],
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
-    variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
@@ -116,7 +116,7 @@ def eval_command(
     vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Subclasses and synonyms for the names; "
                           "scores plain names, these, and these exchanged between classes.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
-    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
     overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
@@ -278,6 +278,20 @@ def models_verify(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
+@models_app.command("convert")
+def models_convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="simseg.vit-s.pth or simseg.vit-b.pth.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with the tokenizer files of "
+                                            "bert-base-uncased (vocab.txt or tokenizer.json).")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The model directory to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision, half as large.")] = False,
+) -> None:
+    """Turn a SimSeg checkpoint into a model directory of safetensors. Pickled objects are refused."""
+    from service.models import convert
+
+    convert(checkpoint, tokenizer, to, half)
+
+
 @app.command()
 def up(
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes for "
@@ -293,7 +307,7 @@ def up(
 @jobs_app.command("submit")
 def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
@@ -314,7 +328,7 @@ def jobs_sample(
     inputs: Inputs, out: Out,
     count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Pictures to begin with.")] = 50,
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
@@ -334,7 +348,7 @@ def jobs_sample(
 @jobs_app.command("estimate")
 def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,

@@ -53,6 +53,14 @@ def verify(names: list[str]) -> bool:
     return whole
 
 
+def convert(checkpoint: Path, tokenizer: Path, to: Path, half: bool) -> None:
+    """Turns a SimSeg checkpoint into a model directory. Raises ModelError."""
+    from vision.simseg.convert import convert_checkpoint
+
+    convert_checkpoint(checkpoint, tokenizer, to, half=half)
+    say(f"{to}: {sum(path.stat().st_size for path in to.iterdir()) / 1e6:.0f} MB; use it with --model {to}")
+
+
 def model_name(directory: Path) -> str:
     """What to give as --model: the path below the models' folder."""
     root = models_root()

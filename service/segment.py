@@ -24,7 +24,7 @@ LARGE_WINDOWS = 4
 
 
 def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None = None,
-                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "default",
+                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "lexiseg",
                 refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto") -> int:
     """Runs the job and says how it went; the number of pictures that failed. Raises LexisegError."""
     directory = resolve_model(model, backend)
