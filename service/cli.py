@@ -100,10 +100,12 @@ def export(
 @app.command("eval")
 def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
-                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too).")],
+                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too), or a published "
+                                           "protocol: voc21, voc20, context60, context59, coco-object, coco-stuff171, "
+                                           "ade150, ade847, each :PATH[,split=val][,names=LIST].")],
     candidates: Annotated[str, typer.Option("--candidates", metavar="all|present|present+N",
                                             help="Names looked for in each picture: all; its own; "
-                                            "its own and N absent ones.")],
+                                            "its own and N absent ones.")] = "all",
     always: Annotated[str | None, typer.Option("--always", help='Names looked for everywhere: "sky, road".')] = None,
     super_: Annotated[bool, typer.Option("--super", help="Score super-classes in place of names.")] = False,
     super_classes: Annotated[Path | None, typer.Option("--super-classes", metavar="FILE", help=
@@ -111,6 +113,8 @@ def eval_command(
     vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Subclasses and synonyms for the names; "
                           "scores plain names, these, and these exchanged between classes.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures whose files are missing or do not "
+                                           "fit, and count them by reason.")] = False,
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
     overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
@@ -122,11 +126,14 @@ def eval_command(
     from service.console import say_json
     from service.evaluate import run_eval, show_report
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+    options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
+               "overlap": overlap, "refine": refine}
+    settings, refinement = o.settings_from(preset, **options)
+    given = [name for name, value in options.items() if value is not None]
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
-                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, model=model,
-                      backend=backend, settings=settings, refine=refinement, device=device)
+                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
+                      model=model, backend=backend, preset=preset, settings=settings, given=given, refine=refinement,
+                      device=device, quiet=json)
     if json:
         say_json(report.model_dump(mode="json"))
     else:

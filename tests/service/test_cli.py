@@ -19,7 +19,7 @@ OPTIONS = {
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
     "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
-             *SEGMENTING, "--json"],
+             "--skip-bad", *SEGMENTING, "--json"],
     "parse": ["text", "--file", "--jsonl", "--pipeline", "--head", "--json"],
     "demo": ["--model", "--out"],
     "doctor": ["--json"],
