@@ -60,7 +60,7 @@ def segment(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    device: o.Device = "auto",
+    device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Segment pictures with the names you give.
 
@@ -72,7 +72,7 @@ def segment(
                                            tile=tile, overlap=overlap, refine=refine)
     failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
-                         device=device)
+                         device=device, as_json=json)
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -100,9 +100,9 @@ def export(
 @app.command("eval")
 def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
-                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too), or a published "
-                                           "protocol: voc21, voc20, context60, context59, coco-object, coco-stuff171, "
-                                           "ade150, ade847, each :PATH[,split=val][,names=LIST].")],
+                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too), or a "
+                                           "published protocol: voc21, voc20, context60, context59, coco-object, "
+                                           "coco-stuff171, ade150, ade847, each :PATH[,split=val][,names=LIST].")],
     candidates: Annotated[str, typer.Option("--candidates", metavar="all|present|present+N",
                                             help="Names looked for in each picture: all; its own; "
                                             "its own and N absent ones.")] = "all",
@@ -138,6 +138,38 @@ def eval_command(
         say_json(report.model_dump(mode="json"))
     else:
         show_report(report)
+
+
+@app.command()
+def benchmark(
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
+    ensemble: o.Ensemble = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    device: o.Device = "auto",
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height of the pictures.")] = "500x375",
+    images: Annotated[int, typer.Option("--images", min=1, max=10_000, metavar="N", help="Pictures.")] = 32,
+    classes: Annotated[int, typer.Option("--classes", metavar="N", help="Classes, with the background.")] = 21,
+    subclasses: Annotated[int, typer.Option("--subclasses", metavar="K", help="Invented subclasses of each.")] = 7,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=100, help="Runs of the whole; the median counts.")] = 3,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Of an hour of this machine, for the price of "
+                                                "100,000 images.")] = None,
+    json: o.AsJson = False,
+) -> None:
+    """Measure a model on this machine: images per second of each stage, end to end, and of the bare encoder; memory.
+
+    Pictures and names are invented, so nothing but the model is needed.
+    """
+    from service.benchmark import run_benchmark, show_benchmark
+    from service.console import say_json
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, tile=tile, overlap=overlap,
+                                           refine=refine)
+    report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,
+                           subclasses=subclasses, rounds=rounds, settings=settings, refine=refinement, device=device,
+                           price=price, quiet=json)
+    if json:
+        say_json(report.model_dump(mode="json"))
+    else:
+        show_benchmark(report)
 
 
 @app.command()

@@ -36,8 +36,7 @@ class EvalModel(BaseModel):
     digest: str
 
 
-PRESET_NAMES = {"sclip": "sclip", "naclip": "sclip", "sc-clip": "sclip",
-                "simseg": "simseg", "llm-supervision": "simseg"}
+PRESET_NAMES = {"sclip": "sclip", "simseg": "simseg", "llm-supervision": "simseg"}
 """Preset to the list of names with which its figures were published; `plain` for the others."""
 
 
@@ -123,10 +122,12 @@ def open_for_preset(spec: str, preset: str) -> EvalDataset:
 
 def with_constants(dataset: EvalDataset, preset: str, settings: dict[str, Any],
                    given: Collection[str]) -> tuple[EvalProtocol | None, dict[str, Any]]:
-    """What the report says of the protocol, and the settings with the constants of the preset's published code."""
+    """What the report says of the protocol, and the settings with the constants of the method's published code: that of
+    the variant under the preset `sclip`, SCLIP's where the variant has none."""
     if not isinstance(dataset, ListedDataset):
         return None, settings
-    constants = protocol_constants(preset, dataset.protocol)
+    variant = settings.get("variant", preset) if preset == "sclip" else preset
+    constants = protocol_constants(variant, dataset.protocol) or protocol_constants(preset, dataset.protocol)
     known = {field.name for field in fields(ClipSettings)}
     added = {name: value for name, value in constants.items() if name in known and name not in given}
     return EvalProtocol(name=dataset.protocol, names=dataset.names, constants=constants), settings | added

@@ -16,7 +16,10 @@ SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--
               "--overlap", "--device"]
 OPTIONS = {
     "": ["--version"],
-    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
+    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
+                "--json"],
+    "benchmark": ["--model", "--backend", "--variant", "--preset", "--ensemble", "--refine", "--tile", "--overlap",
+                  "--device", "--size", "--images", "--classes", "--subclasses", "--rounds", "--price", "--json"],
     "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
              "--skip-bad", *SEGMENTING, "--json"],

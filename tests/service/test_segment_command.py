@@ -101,3 +101,17 @@ def test_no_pictures_is_an_error(lexiseg, models, tmp_path):
     result = lexiseg("segment", tmp_path / "empty", "--classes", "dog", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "error [no-inputs]" in result.stderr
+
+
+def test_the_outcome_as_json(lexiseg, models, pictures, tmp_path):
+    (pictures / "broken.png").write_bytes(b"no picture")
+    result = lexiseg("segment", pictures, "--classes", "dog, cat", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 3
+    answer = json.loads(result.stdout)
+    assert (answer["format_version"], answer["total"], answer["failed"]) == (1, 4, 1)
+    assert answer["done"] + answer["empty"] == 3
+    assert list(answer["stages"]) == ["decode", "score", "finish"]
+    assert all(seconds >= 0 for seconds in answer["stages"].values())
+    assert sum(answer["stages"].values()) > 0
+    assert [failure["code"] for failure in answer["failures"]] == ["not-an-image"]
+    assert answer["report"] == str(tmp_path / "out" / "report.html")

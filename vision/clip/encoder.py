@@ -70,6 +70,11 @@ class ClipEncoder:
             parts.append(vectors_BD[:len(part_BT)].float().cpu())
         return torch.cat(parts)
 
+    @property
+    def image_tower(self) -> torch.nn.Module:
+        """The library's own module, to compare with."""
+        return self._model.visual
+
 
 def choose_device(device: str) -> str:
     """`auto` becomes `cuda` where there is one, else `cpu`. Raises SettingError (`device-missing`,

@@ -79,6 +79,11 @@ class ClipSegmenter:
         names = name_lists(vocabulary, self.settings).words
         return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
 
+    @property
+    def encoder(self) -> ClipEncoder:
+        """What windows and names go through."""
+        return self._encoder
+
     def warnings(self, vocabulary: Vocabulary) -> list[str]:
         """Sentences for people: what this model cannot know of this vocabulary."""
         unknown = set(self.unknown_words(vocabulary))

@@ -67,7 +67,7 @@ def open_protocol(kind: str, text: str, options: dict[str, Any]) -> EvalDataset:
     place, fixed, table = PROTOCOLS[kind]
     module, _, function = place.partition(":")
     opener = getattr(importlib.import_module(module), function)
-    chosen = keyword_options(f"{kind}:{text}", rest.lstrip(","), opener, without=("root", *fixed)) | options
+    chosen = keyword_options(f"{kind}:{text}", rest.lstrip(","), opener, without=("root", "background")) | options
     lists = class_table(table).lists
     if chosen.get("names", "plain") not in lists:
         raise DatasetError(Code.DATASET_INVALID, f"{kind} has no list of names {chosen['names']!r}.",
@@ -86,6 +86,6 @@ def keyword_options(spec: str, text: str, factory: Any, *, without: Collection[s
         if not equals or name not in allowed or name in found:
             raise DatasetError(Code.DATASET_INVALID, f"{spec!r}: {item!r} is not an option.",
                                f"Options, each once: {', '.join(f'{name}=...' for name in allowed)}.",
-                               f"Try: {SPECS[1] if spec.startswith('pictograms') else SPECS[6]}")
+                               f"Try: lexiseg eval {SPECS[1] if spec.startswith('pictograms') else SPECS[6]}")
         found[name] = int(value) if re.fullmatch(r"-?\d+", value) else value
     return found

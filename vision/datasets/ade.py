@@ -56,8 +56,7 @@ def ade847(root: Path, *, split: str = "val", names: str = "plain") -> ListedDat
     stems |= {path.with_name(path.name.removesuffix("_seg.png")) for path in folder.rglob("*_seg.png")}
     pairs = [Pair(stem.relative_to(folder).as_posix(), stem.with_suffix(".jpg"), stem.with_name(f"{stem.name}_seg.png"))
              for stem in sorted(stems)]
-    table = value_table({entry.id if entry.raw is None else entry.raw: entry.id for entry in classes.classes},
-                        default=IGNORE_ID)
+    table = value_table({entry.stored: entry.id for entry in classes.classes}, default=IGNORE_ID)
     return ListedDataset(f"ade847:{root}", "ade847", split, classes, names, pairs, table, background=False,
                          read=read_seg)
 

@@ -59,7 +59,7 @@ def _coco(root: Path, protocol: str, classes: ClassTable, converted: str, split:
 
 def official_values(classes: ClassTable, background: bool) -> NDArray[np.int32]:
     """The values of stuffthingmaps. With a background every one above 90 is it, 255 too (GroupViT)."""
-    ids = {entry.id - 1 if entry.raw is None else entry.raw: entry.id for entry in classes.classes}
+    ids = {entry.stored: entry.id for entry in classes.classes}
     if not background:
         return value_table(ids, classes.ignored)
     return value_table({value: BACKGROUND_ID for value in (*range(LAST_THING + 1, LAST_VALUE + 1), UNLABELLED)} | ids)

@@ -48,7 +48,7 @@ def context(root: Path, *, split: str = "val", names: str = "plain", background:
     suffix, read = ".png", read_labels
     if labels.name == "trainval":
         suffix, read = ".mat", read_label_map
-        ids = {entry.raw or entry.id: entry.id for entry in classes.classes}
+        ids = {entry.stored: entry.id for entry in classes.classes}
         table = value_table(ids, default=other)
     elif labels.name == "59_context_labels":
         table = value_table(numbered_names(labels, classes, protocol) | {0: other})

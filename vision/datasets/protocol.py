@@ -42,6 +42,11 @@ class ProtocolClass(BaseModel):
     """Where the list is not just `name`."""
     simseg: str | None = None
 
+    @property
+    def stored(self) -> int:
+        """The number in the official archive."""
+        return self.id if self.raw is None else self.raw
+
     def names(self, kind: str) -> tuple[str, ...]:
         """Its names under the list `kind`, the most important first."""
         if kind == "sclip" and self.sclip:
