@@ -26,7 +26,8 @@ def test_every_stage_end_to_end_and_the_bare_encoder_are_measured(lexiseg, model
     assert (report["variant"], report["classes"], report["subclasses"]) == ("naclip", 4, 2)
     assert (report["width"], report["height"], report["images"], report["device"]) == (48, 32, 3, "cpu")
     assert report["windows_per_image"] == 2, "32-pixel windows slide half a window along 48 pixels"
-    assert report["ratio"] == pytest.approx(report["end_to_end"]["images_per_s"] / report["bare_encoder"]["images_per_s"])
+    assert report["ratio"] == pytest.approx(
+        report["end_to_end"]["images_per_s"] / report["bare_encoder"]["images_per_s"])
     assert 0 < report["device_busy"] <= 1
     assert report["memory_mb"] > 10
     assert report["device_memory_mb"] is None
