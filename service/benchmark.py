@@ -7,7 +7,6 @@ encoder: the library's own forward on ready tensors in batches of the same size.
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import re
@@ -32,13 +31,13 @@ from parsers.vocabulary import Vocabulary, VocabularyClass
 from service.console import console, progress, say
 from vision import ClipSettings, load_segmenter, resolve_model
 from vision.datasets.protocol import class_table, vocabulary_id
-from vision.images import decode_image
 from vision.refine import refine as refine_scores
 from vision.types import Sample
 from workers.drawing import encode_mask
 from workers.inputs import InputItem
 from workers.outputs import PictureWriter
-from workers.pipeline import process
+from workers.pipeline import process, whole
+from workers.prefetch import Loaded, load_item
 
 SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 KINDS = ("small", "large", "old", "new", "red", "white", "dark", "broken", "wet", "striped", "wooden", "round", "young",
@@ -115,13 +114,10 @@ def run_benchmark(*, model: str | None = None, backend: str = "clip", size: str 
         files = list(save_photos(Path(folder) / "images", images, width, height))
         update(1, rounds + 3)
         texts_per_s = text_rate(segmenter)
-        photos = [decode_image(path.read_bytes(), name=path.name) for path in files]
-        samples = [Sample(image_HW3=photo_HW3, vocabulary=vocabulary) for photo_HW3 in photos]
-        segmenter.score(samples[:1])
-        stages, windows_per_image = measure_stages(segmenter, files, samples, refine, chosen.batch_size)
+        items = [InputItem(name=path.name, root=str(path.parent), relative=path.name) for path in files]
+        stages, windows_per_image = measure_stages(segmenter, items, vocabulary, refine, chosen.batch_size)
         update(2, rounds + 3)
         writer = PictureWriter.of(Path(folder) / "out", vocabulary, overlay=False, confidence=False)
-        items = [InputItem(name=path.name, root=str(path.parent), relative=path.name) for path in files]
 
         def job() -> None:
             with closing(process(items, segmenter, vocabulary, writer, method=refine, batch=chosen.batch_size)
@@ -201,20 +197,24 @@ def empty_cache(folder: Path) -> Iterator[None]:
             os.environ["LEXISEG_CACHE"] = before
 
 
-def measure_stages(segmenter: Any, files: Sequence[Path], samples: Sequence[Sample], refine: str,
+def measure_stages(segmenter: Any, items: Sequence[InputItem], vocabulary: Vocabulary, refine: str,
                    batch: int) -> tuple[dict[str, Stage], float]:
     """Each stage alone, and the windows per image."""
-    count = len(samples)
-    decode_s = seconds_of(lambda: [decode_image(path.read_bytes(), name=path.name) for path in files])
+    count = len(items)
+    loaded: list[Loaded] = []
+    decode_s = seconds_of(lambda: loaded.extend(load_item(item, segmenter.draft_side) for item in items))
+    samples = [Sample(image_HW3=one.image_HW3, vocabulary=vocabulary) for one in loaded if one.image_HW3 is not None]
+    segmenter.score(samples[:1])
     score_maps: list = []
     with watched(segmenter.encoder) as seen:
         score_s = seconds_of(lambda: [score_maps.extend(segmenter.score(samples[start:start + batch]))
                                       for start in range(0, count, batch)])
     label_maps: list = []
-    refine_s = seconds_of(lambda: [label_maps.append(refine_scores(sample.image_HW3, score_map, refine))
-                                   for sample, score_map in zip(samples, score_maps, strict=True)])
-    colours = {entry.id: entry.rgb for entry in samples[0].vocabulary.classes}
-    write_s = seconds_of(lambda: [io.BytesIO(encode_mask(label_map.labels_HW, colours)) for label_map in label_maps])
+    refine_s = seconds_of(lambda: label_maps.extend(
+        refine_scores(whole(sample.image_HW3, one.size), score_map, refine)
+        for sample, one, score_map in zip(samples, loaded, score_maps, strict=True)))
+    colours = {entry.id: entry.rgb for entry in vocabulary.classes}
+    write_s = seconds_of(lambda: [encode_mask(label_map.labels_HW, colours) for label_map in label_maps])
     seconds = {"decode": decode_s, "score": score_s, "encode": seen["seconds"], "refine": refine_s, "write": write_s}
     return {name: stage(value / count) for name, value in seconds.items()}, seen["windows"] / count
 
@@ -224,10 +224,10 @@ def watched(encoder: Any) -> Iterator[dict[str, float]]:
     """Counts the windows that go through an encoder and the seconds that they take."""
     seen, encode = {"windows": 0, "seconds": 0.0}, encoder.encode_windows
 
-    def counted(windows: Sequence[NDArray[np.uint8]], *rest: Any) -> Any:
+    def counted(windows: Sequence[NDArray[np.uint8]], *rest: Any, **options: Any) -> Any:
         seen["windows"] += len(windows)
         started = time.perf_counter()
-        answer = encode(windows, *rest)
+        answer = encode(windows, *rest, **options)
         wait_for(encoder)
         seen["seconds"] += time.perf_counter() - started
         return answer

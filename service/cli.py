@@ -60,6 +60,7 @@ def segment(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Segment pictures with the names you give.
@@ -69,7 +70,7 @@ def segment(
     from service.segment import run_segment
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
     failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device, as_json=json)
@@ -144,7 +145,7 @@ def eval_command(
 def benchmark(
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
     ensemble: o.Ensemble = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    device: o.Device = "auto",
+    draft: o.Draft = False, device: o.Device = "auto",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height of the pictures.")] = "500x375",
     images: Annotated[int, typer.Option("--images", min=1, max=10_000, metavar="N", help="Pictures.")] = 32,
     classes: Annotated[int, typer.Option("--classes", metavar="N", help="Classes, with the background.")] = 21,
@@ -162,7 +163,7 @@ def benchmark(
     from service.console import say_json
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, tile=tile, overlap=overlap,
-                                           refine=refine)
+                                           refine=refine, draft=draft or None)
     report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,
                            subclasses=subclasses, rounds=rounds, settings=settings, refine=refinement, device=device,
                            price=price, quiet=json)
@@ -331,13 +332,14 @@ def jobs_submit(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
 ) -> None:
     """Enter a job, or more pictures for the job that --out has already."""
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
     jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority=priority, as_json=json)
@@ -352,13 +354,14 @@ def jobs_sample(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
     jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority="interactive", sample=count,
@@ -372,6 +375,7 @@ def jobs_estimate(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto",
     measure: Annotated[int, typer.Option("--measure", min=1, max=1000, metavar="N",
                                          help="Pictures to measure the time on.")] = 32,
@@ -381,7 +385,7 @@ def jobs_estimate(
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
     jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                  settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                  confidence=confidence, device=device), measure, json)

@@ -80,6 +80,12 @@ class ClipSegmenter:
         return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
 
     @property
+    def draft_side(self) -> int | None:
+        """Pixels that the shorter side of a picture must keep: twice a window, which the shorter side becomes. None
+        for whole pictures: without `draft`, and with `tile`, which counts pixels of the original."""
+        return 2 * self.card.window if self.settings.draft and self.settings.tile is None else None
+
+    @property
     def encoder(self) -> ClipEncoder:
         """What windows and names go through."""
         return self._encoder

@@ -37,6 +37,8 @@ class ClipSettings:
     """Pixels of the original image that one window covers; None: the image's shorter side."""
     overlap: float = 0.5
     """Of neighbouring windows, as a fraction of a window, in [0, 0.9]."""
+    draft: bool = False
+    """Large JPEGs are decoded no larger than the model needs (`ClipSegmenter.draft_side`); masks keep their size."""
     batch_size: int = 16
     """Windows that go through the model at once."""
 
