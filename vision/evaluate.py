@@ -19,11 +19,12 @@ import hashlib
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +229,7 @@ def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, 
                 if loaded.error is not None:
                     if not skip_bad or not _concerns_one_picture(loaded.error):
                         raise loaded.error
-                    skipped[loaded.error.code.value] += 1  # type: ignore[attr-defined]
+                    skipped[loaded.error.code.value] += 1
                     continue
                 truth_HW = table.truth(loaded.labels_HW)
                 present = [row_names[row] for row in np.flatnonzero(np.bincount(truth_HW[truth_HW != IGNORED]))]
@@ -239,13 +240,13 @@ def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, 
             if not answers:
                 continue
             images += len(answers)
-            with _Clock(stages, "score"):
+            with _timed(stages, "score"):
                 score_maps = iter(segmenter.score([sample for sample in samples if sample]))
             for sample, (key, truth_HW, ids) in zip(samples, answers, strict=True):
-                with _Clock(stages, "refine"):
+                with _timed(stages, "refine"):
                     labels_HW = (refine_scores(sample.image_HW3, next(score_maps), refine).labels_HW if sample
                                  else np.zeros(truth_HW.shape, np.uint16))
-                with _Clock(stages, "count"):
+                with _timed(stages, "count"):
                     tally.add(key, truth_HW, labels_HW, ids)
             if on_progress:
                 on_progress(done, total)
@@ -285,21 +286,18 @@ def _read_ahead(dataset: EvalDataset, total: int, depth: int) -> Generator[tuple
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _concerns_one_picture(error: Exception) -> bool:
+def _concerns_one_picture(error: Exception) -> TypeGuard[InputError | DatasetError]:
     return isinstance(error, InputError | DatasetError) and error.code != Code.DATASET_INVALID
 
 
-class _Clock:
+@contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     """Adds the seconds of its block to a stage."""
-
-    def __init__(self, stages: dict[str, float], stage: str) -> None:
-        self._stages, self._stage = stages, stage
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._stages[self._stage] += time.perf_counter() - self._started
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        stages[stage] += time.perf_counter() - started
 
 
 def score_masks(dataset: EvalDataset, read_mask: Callable[[int], NDArray[np.uint16]], names: Mapping[int, str], *,

@@ -41,9 +41,9 @@ def load_item(item: InputItem, draft_side: int | None = None) -> Loaded:
     started = time.perf_counter()
     try:
         data = read_bytes(item.path, name=item.name)
+        size: tuple[int, int] | None = None
         if draft_side is None:
             image_HW3 = decode_image(data, name=item.name)
-            size = None
         else:
             image_HW3, size = decode_draft(data, name=item.name, shortest=draft_side)
         return Loaded(item, image_HW3, sha256_bytes(data), seconds=time.perf_counter() - started, size=size)

@@ -126,7 +126,8 @@ def test_drafts_change_neither_the_size_of_a_mask_nor_what_small_pictures_become
     soft = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8))
     soft.resize((640, 480), Image.Resampling.BICUBIC).save(pictures / "photo.jpg", quality=95)
     for out, options in (("whole", []), ("draft", ["--draft"]), ("again", ["--draft"])):
-        result = lexiseg("segment", pictures, "--classes", "dog, cat, sky", "--out", tmp_path / out, "--overlay", *options)
+        result = lexiseg("segment", pictures, "--classes", "dog, cat, sky", "--out", tmp_path / out, "--overlay",
+                         *options)
         assert result.exit_code == 0, result.stderr
     whole, draft, again = (mask_bytes(tmp_path / out) for out in ("whole", "draft", "again"))
     assert draft == again, "the same settings give the same bytes"

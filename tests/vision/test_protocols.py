@@ -40,6 +40,8 @@ def columns(dataset, i=0):
     ("coco-object", coco, [1, 80, 0]), ("coco-stuff171", coco, [1, 80, 81, 171, I]),
     ("coco-object", lambda root: coco(root, "object"), [1, 80, 0]),
     ("coco-stuff171", lambda root: coco(root, "stuff"), [1, 80, 81, 171, I]),
+    ("coco-object", lambda root: coco(root, "stuff"), [1, 80, 0]),
+    ("coco-stuff171", lambda root: coco(root, "object"), [1, 80, 81, 171, I]),
     ("ade150", ade_benchmark, [I, 1, 150]),
     ("ade847", ade_full, [1, 847, I]), ("ade847", lambda root: ade_full(root, "converted"), [1, 847, I]),
 ])
