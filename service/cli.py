@@ -56,7 +56,7 @@ def segment(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")],
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
-    variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
@@ -116,7 +116,7 @@ def eval_command(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures whose files are missing or do not "
                                            "fit, and count them by reason.")] = False,
-    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
     overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
@@ -143,7 +143,7 @@ def eval_command(
 
 @app.command()
 def benchmark(
-    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     draft: o.Draft = False, device: o.Device = "auto",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height of the pictures.")] = "500x375",
@@ -313,6 +313,20 @@ def models_verify(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
+@models_app.command("convert")
+def models_convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="simseg.vit-s.pth or simseg.vit-b.pth.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with the tokenizer files of "
+                                            "bert-base-uncased (vocab.txt or tokenizer.json).")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The model directory to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision, half as large.")] = False,
+) -> None:
+    """Turn a SimSeg checkpoint into a model directory of safetensors. Pickled objects are refused."""
+    from service.models import convert
+
+    convert(checkpoint, tokenizer, to, half)
+
+
 @app.command()
 def up(
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes for "
@@ -328,7 +342,7 @@ def up(
 @jobs_app.command("submit")
 def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
@@ -350,7 +364,7 @@ def jobs_sample(
     inputs: Inputs, out: Out,
     count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Pictures to begin with.")] = 50,
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
@@ -371,7 +385,7 @@ def jobs_sample(
 @jobs_app.command("estimate")
 def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,

@@ -25,7 +25,7 @@ LARGE_WINDOWS = 4
 
 
 def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None = None,
-                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "default",
+                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "lexiseg",
                 refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto",
                 as_json: bool = False) -> int:
     """Runs the job and says how it went, as text or as JSON; the number of pictures that failed. Raises

@@ -26,7 +26,7 @@ from parsers.errors import (
 )
 from parsers.vocabulary import Vocabulary
 from vision.refine import refine
-from vision.types import Sample, ScoreMap, Segmenter
+from vision.types import ConcurrentSegmenter, Sample, ScoreMap, Segmenter
 from workers.failpoints import reach
 from workers.inputs import InputItem
 from workers.outputs import PictureWriter, Written, failure
@@ -34,7 +34,11 @@ from workers.prefetch import Loaded, prefetch
 from workers.records import Result
 
 STAGE_PIXELS = 48_000_000
-"""Pixels that may wait in each of the three stages (144 MB as RGB); one picture may exceed it."""
+"""Pixels that may wait before and after the model, and be in each of its threads (144 MB as RGB); one picture may
+exceed it."""
+
+SCORERS = 2
+"""Threads that score, where the segmenter allows it and there are as many cores."""
 
 _log = logging.getLogger("lexiseg")
 
@@ -73,16 +77,15 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
     least two threads. finishers: a pool for them that is there already, and stays.
     """
     count = workers or default_workers(method)
-    reading = prefetch(items, threads=min(count, 8, len(items)), depth=2 * batch, max_pixels=STAGE_PIXELS,
-                       draft_side=getattr(segmenter, "draft_side", None))
+    scorers = Scorers(segmenter, vocabulary)
+    reading = prefetch(items, threads=min(count, 8, len(items)), depth=(1 + scorers.count) * batch,
+                       max_pixels=STAGE_PIXELS, draft_side=getattr(segmenter, "draft_side", None))
     own = Finishers.of(method, count) if finishers is None else None
     finishers = finishers or own
     assert finishers is not None
     waiting: deque[Waiting] = deque()
-    with closing(own or _Kept(finishers)), closing(reading):
-        for group in _groups(reading, batch):
-            reach("decoded")
-            entries = _score(segmenter, vocabulary, group)
+    with closing(own or _Kept(finishers)), closing(reading), closing(scorers):
+        for entries in scorers.run(_groups(reading, batch)):
             reach("scored")
             for entry in entries:
                 if entry.result is None:
@@ -194,6 +197,50 @@ def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[Wait
     if len(score_maps) != len(samples):
         raise RuntimeError(f"The backend returned {len(score_maps)} score maps for {len(samples)} pictures.")
     return score_maps
+
+
+class Scorers:
+    """Scores groups, in order: in two threads with half of the processor's cores each where the segmenter allows it,
+    else in the caller's.
+
+    A thread that multiplies matrices on all cores stands still whenever one of them does something else, such as
+    decoding or writing. Two of them with half of the cores each do not wait for each other. How many cores a group has
+    is the same for every group of a process, so that no result depends on it.
+    """
+
+    def __init__(self, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
+        self._segmenter, self._vocabulary = segmenter, vocabulary
+        self._pool: ThreadPoolExecutor | None = None
+        self.count = 1
+        if isinstance(segmenter, ConcurrentSegmenter):
+            import torch
+
+            segmenter.prepare(vocabulary)
+            self._threads = torch.get_num_threads()
+            self.count = min(SCORERS, self._threads)
+            self._pool = ThreadPoolExecutor(self.count, "scorer", torch.set_num_threads,
+                                            (self._threads // self.count,))
+
+    def run(self, groups: Iterator[list[Loaded]]) -> Iterator[list[Waiting]]:
+        running: deque[Future[list[Waiting]]] = deque()
+        for group in groups:
+            reach("decoded")
+            if self._pool is None:
+                yield _score(self._segmenter, self._vocabulary, group)
+                continue
+            running.append(self._pool.submit(_score, self._segmenter, self._vocabulary, group))
+            if len(running) > self.count:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+    def close(self) -> None:
+        """Lets running groups finish and drops those that wait."""
+        if self._pool is not None:
+            import torch
+
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(self._threads)
 
 
 def _is_over(waiting: deque[Waiting], limit: int) -> bool:

@@ -1,5 +1,7 @@
 """Samples to score maps, the whole way through the backend."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -130,3 +132,16 @@ def test_load_by_name_of_backend(tiny_clip):
     with pytest.raises(SettingError) as caught:
         load_segmenter("magic", tiny_clip)
     assert caught.value.code == Code.SETTING_INVALID and "clip" in caught.value.allowed
+
+
+def test_two_threads_give_what_one_gives(tiny_clip):
+    """Also with vocabularies that differ from call to call."""
+    segmenter = load_segmenter("clip", tiny_clip, device="cpu")
+    generator = np.random.default_rng(3)
+    samples = [Sample(image_HW3=generator.integers(0, 256, (40, 40, 3), dtype=np.uint8),
+                      vocabulary=Vocabulary.from_names(names)) for names in ("dog, cat", "grass, sky, bird") * 8]
+    expected = [segmenter.score([sample])[0].scores_CHW for sample in samples]
+    segmenter.prepare(samples[0].vocabulary)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda sample: segmenter.score([sample])[0].scores_CHW, samples))
+    assert all((one == other).all() for one, other in zip(expected, found, strict=True))

@@ -31,9 +31,10 @@ def enlarged_by_torch(scores, size):
 
 @pytest.mark.parametrize("size", [(48, 64), (5, 7), (1, 1), (100, 3)], ids=str)
 @pytest.mark.parametrize("spread", [0.1, 5.0])
-def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread):
-    """Dropping the classes that cannot win changes nothing."""
-    scores = random_map(spread=spread)
+@pytest.mark.parametrize("cells", [(6, 8), (1, 5), (9, 2), (1, 1)], ids=str)
+def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread, cells):
+    """Leaving out the classes that cannot win, where they cannot win, changes nothing."""
+    scores = random_map(spread=spread, size=cells)
     result = refine(np.zeros((*size, 3), np.uint8), scores, confidence=True)
     expected = enlarged_by_torch(scores, size)
     clear = np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[-2] > 1e-5
@@ -42,9 +43,22 @@ def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread):
     assert np.abs(result.confidence_HW - expected.max(axis=0)).max() < 1e-3
 
 
+def test_a_class_that_wins_in_one_corner_alone_is_found():
+    scores = np.zeros((3, 6, 8))
+    scores[0] = 4
+    for index, (row, column) in enumerate([(0, 0), (5, 7)], start=1):
+        scores[index, row, column] = 8
+    labels_HW = refine(PICTURE, score_map(scores)).labels_HW
+    assert labels_HW[0, 0] == 2 and labels_HW[-1, -1] == 3 and (labels_HW[:, 16:48] == 1).all()
+
+
+def test_equal_probabilities_go_to_the_first_class():
+    assert (refine(PICTURE, score_map(np.zeros((5, 6, 8)), (7, 3, 9, 1, 2))).labels_HW == 7).all()
+
+
 def test_bands_do_not_show(monkeypatch):
     whole = refine(PICTURE, random_map(), confidence=True)
-    monkeypatch.setattr(sys.modules["vision.refine"], "BAND_PIXELS", 200)
+    monkeypatch.setattr(sys.modules["vision.refine.enlarge"], "BAND_PIXELS", 200)
     banded = refine(PICTURE, random_map(), confidence=True)
     assert (whole.labels_HW == banded.labels_HW).all() and (whole.confidence_HW == banded.confidence_HW).all()
 

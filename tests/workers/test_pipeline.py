@@ -154,6 +154,54 @@ def test_a_picture_that_kills_its_process_is_lost_alone(segmenter, photos, tmp_p
     assert not (tmp_path / "out/masks/a.png.png").exists()
 
 
+class Concurrent:
+    """Says that it may run in several threads, and notes which ran it with how many cores."""
+
+    def __init__(self, inner):
+        self.inner, self.prepared, self.seen = inner, [], []
+
+    def prepare(self, vocabulary):
+        self.prepared.append((threading.current_thread(), vocabulary))
+
+    def score(self, samples):
+        import torch
+        torch.ones(1 << 16).sum()  # the number of threads is set when a thread first computes
+        self.seen.append((threading.current_thread().name, torch.get_num_threads()))
+        return self.inner.score(samples)
+
+
+@pytest.fixture
+def four_cores():
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_segmenter_that_allows_it_scores_in_two_threads_with_half_of_the_cores_each(segmenter, photos, tmp_path):
+    import torch
+    concurrent = Concurrent(segmenter)
+    outcomes = run(concurrent, photos, tmp_path / "out", batch=1)
+    assert states(outcomes) == EXPECTED and [o.result.name for o in outcomes] == sorted(EXPECTED)
+    assert {name.rpartition("_")[0] for name, _ in concurrent.seen} == {"scorer"}
+    assert {cores for _, cores in concurrent.seen} == {2}
+    assert concurrent.prepared == [(threading.main_thread(), VOCABULARY)]
+    assert torch.get_num_threads() == 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "writer", "scorer"))]
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_an_error_of_a_scoring_thread_ends_the_job_when_it_concerns_all(segmenter, photos, tmp_path):
+    import torch
+    error = MissingPackageError(Code.PACKAGE_MISSING, "No x.", "", "Install x.")
+    with pytest.raises(MissingPackageError):
+        run(Concurrent(Grumpy(segmenter, 41, error)), photos, tmp_path / "out", batch=1)
+    assert torch.get_num_threads() == 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "writer", "scorer"))]
+
+
 def test_huge_pictures_are_waited_for_one_by_one(segmenter, tmp_path, paint, monkeypatch):
     import workers.pipeline as module
     for index in range(6):
