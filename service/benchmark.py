@@ -69,6 +69,7 @@ class Benchmark(BaseModel):
     device: str
     model: str
     variant: str
+    precision: str
     width: int
     height: int
     images: int
@@ -107,7 +108,7 @@ def run_benchmark(*, model: str | None = None, backend: str = "clip", size: str 
     """
     width, height = read_size(size)
     vocabulary = invented_vocabulary(classes, subclasses)
-    chosen = ClipSettings(**{"templates": "plain"} | (settings or {}))
+    chosen = ClipSettings(**(settings or {}) | {"templates": "plain"})  # texts are done once and timed apart
     with tempfile.TemporaryDirectory(prefix="lexiseg-benchmark-") as folder, empty_cache(Path(folder) / "cache"), \
             progress("measuring", "steps", hidden=quiet) as update:
         segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=chosen)
@@ -137,7 +138,8 @@ def run_benchmark(*, model: str | None = None, backend: str = "clip", size: str 
     hours = end_to_end.seconds_per_image * 100_000 / 3600
     return Benchmark(machine=processor(), cores=len(os.sched_getaffinity(0)), threads=torch_threads(),
                      device=str(segmenter.encoder.device), model=segmenter.card.name, variant=segmenter.encoder.variant,
-                     width=width, height=height, images=images, classes=classes, subclasses=subclasses, refine=refine,
+                     precision="bfloat16" if segmenter.encoder.half else "float32", width=width, height=height,
+                     images=images, classes=classes, subclasses=subclasses, refine=refine,
                      settings=settings or {}, windows_per_image=windows_per_image, stages=stages,
                      end_to_end=end_to_end, bare_encoder=bare_encoder, ratio=statistics.median(ratios),
                      device_busy=min(1.0, statistics.median(ratios)), texts_per_s=texts_per_s, memory_mb=memory_mb,
@@ -249,7 +251,7 @@ def bare_windows_per_s(segmenter: Any, batch: int, count: int) -> float:
     rounds = max(1, count // batch)
 
     def run() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(encoder.device.type, torch.bfloat16, enabled=encoder.half):
             for _ in range(rounds):
                 encoder.image_tower(images_B3SS)
         wait_for(encoder)
@@ -315,7 +317,7 @@ def show_benchmark(report: Benchmark) -> None:
     from rich.table import Table
 
     say(f"{report.model} ({report.variant}) on {report.device}; {report.machine}, {report.cores} cores, "
-        f"{report.threads} threads")
+        f"{report.threads} threads, {report.precision}")
     say(f"{report.images} images of {report.width}x{report.height}, {report.classes} classes with {report.subclasses} "
         f"subclasses, refine {report.refine}, {report.windows_per_image:.1f} windows per image")
     table = Table("stage, alone", "ms/image", "images/s")

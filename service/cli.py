@@ -58,6 +58,7 @@ def segment(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
     variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -70,7 +71,8 @@ def segment(
     from service.segment import run_segment
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device, as_json=json)
@@ -118,7 +120,7 @@ def eval_command(
                                            "fit, and count them by reason.")] = False,
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
-    overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
+    overlap: o.Overlap = None, precision: o.Precision = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
@@ -128,7 +130,7 @@ def eval_command(
     from service.evaluate import run_eval, show_report
 
     options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
-               "overlap": overlap, "refine": refine}
+               "overlap": overlap, "refine": refine, "precision": precision}
     settings, refinement = o.settings_from(preset, **options)
     given = [name for name, value in options.items() if value is not None]
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
@@ -145,7 +147,7 @@ def eval_command(
 def benchmark(
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    draft: o.Draft = False, device: o.Device = "auto",
+    precision: o.Precision = None, draft: o.Draft = False, device: o.Device = "auto",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height of the pictures.")] = "500x375",
     images: Annotated[int, typer.Option("--images", min=1, max=10_000, metavar="N", help="Pictures.")] = 32,
     classes: Annotated[int, typer.Option("--classes", metavar="N", help="Classes, with the background.")] = 21,
@@ -163,7 +165,8 @@ def benchmark(
     from service.console import say_json
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, tile=tile, overlap=overlap,
-                                           refine=refine, draft=draft or None)
+                                           refine=refine,
+                                           precision=precision, draft=draft or None)
     report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,
                            subclasses=subclasses, rounds=rounds, settings=settings, refine=refinement, device=device,
                            price=price, quiet=json)
@@ -344,6 +347,7 @@ def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -353,7 +357,8 @@ def jobs_submit(
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority=priority, as_json=json)
@@ -366,6 +371,7 @@ def jobs_sample(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -375,7 +381,8 @@ def jobs_sample(
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority="interactive", sample=count,
@@ -387,6 +394,7 @@ def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -399,7 +407,8 @@ def jobs_estimate(
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine, draft=draft or None)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                  settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                  confidence=confidence, device=device), measure, json)

@@ -70,7 +70,7 @@ class EvalReport(BaseModel):
 
 def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None = None, by_superclass: bool = False,
              superclass_file: Path | None = None, vocabulary_file: Path | None = None, limit: int | None = None,
-             skip_bad: bool = False, model: str | None = None, backend: str = "clip", preset: str = "default",
+             skip_bad: bool = False, model: str | None = None, backend: str = "clip", preset: str = "lexiseg",
              settings: dict[str, Any] | None = None, given: Collection[str] = (), refine: str = "none",
              device: str = "auto", quiet: bool = False) -> EvalReport:
     """Scores plain names; with a vocabulary file also its subclasses, and its subclass lists exchanged between

@@ -24,6 +24,7 @@ def test_every_stage_end_to_end_and_the_bare_encoder_are_measured(lexiseg, model
         assert stage["images_per_s"] == pytest.approx(1 / stage["seconds_per_image"])
     assert report["stages"]["encode"]["seconds_per_image"] <= report["stages"]["score"]["seconds_per_image"]
     assert (report["variant"], report["classes"], report["subclasses"]) == ("naclip", 4, 2)
+    assert report["precision"] == "float32"
     assert (report["width"], report["height"], report["images"], report["device"]) == (48, 32, 3, "cpu")
     assert report["windows_per_image"] == 2, "32-pixel windows slide half a window along 48 pixels"
     assert report["ratio"] == pytest.approx(
@@ -55,7 +56,7 @@ def test_nothing_stays_behind(lexiseg, models, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--size", "500"], "500x375"), (["--size", "4x4"], "8x8"), (["--size", "20000x20000"], "million"),
     (["--classes", "1"], "2 to"), (["--classes", "5000"], "2 to"), (["--subclasses", "99"], "0 to"),
-    (["--model", "missing"], "missing"), (["--refine", "sam"], "pydensecrf"), (["--preset", "mine"], "default"),
+    (["--model", "missing"], "missing"), (["--refine", "sam"], "pydensecrf"), (["--preset", "mine"], "lexiseg"),
 ])
 def test_what_cannot_be_measured_is_refused(lexiseg, models, arguments, said):
     result = lexiseg("benchmark", *SMALL, *arguments)

@@ -13,14 +13,14 @@ from service.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
-              "--overlap", "--device"]
+              "--overlap", "--precision", "--device"]
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence", "--draft",
                 "--json"],
     "benchmark": ["--model", "--backend", "--variant", "--preset", "--ensemble", "--refine", "--tile", "--overlap",
-                  "--draft", "--device", "--size", "--images", "--classes", "--subclasses", "--rounds", "--price",
-                  "--json"],
+                  "--precision", "--draft", "--device", "--size", "--images", "--classes", "--subclasses", "--rounds",
+                  "--price", "--json"],
     "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
              "--skip-bad", *SEGMENTING, "--json"],

@@ -119,6 +119,7 @@ def test_a_published_protocol_in_one_command(lexiseg, models, tmp_path):
     jsonschema.validate(report, EvalReport.model_json_schema(mode="serialization"))
     assert (report["dataset"], report["candidates"]) == ("voc21:val", "all")
     assert report["protocol"] == {"name": "voc21", "names": "plain", "constants": {}}
+    assert report["settings"] == {}
     assert len(report["runs"][0]["per_class"]) == 21
     assert report["runs"][0]["scores"]["miou_all"] is not None
     assert any("published split 1,449" in text for text in report["warnings"])
@@ -146,7 +147,7 @@ def test_constants_of_the_published_code_yield_to_what_a_person_gives(tmp_path, 
 
 @pytest.mark.parametrize(("preset", "variant", "threshold", "scale"), [
     ("sclip", None, 0.1, 65), ("sclip", "naclip", 0.1, 40), ("sclip", "sc-clip", 0.15, 50),
-    ("sclip", "clearclip", 0.1, 65), ("simseg", None, None, None), ("default", "naclip", None, None)])
+    ("sclip", "clearclip", 0.1, 65), ("simseg", None, None, None), ("lexiseg", "naclip", None, None)])
 def test_each_method_has_the_constants_of_its_own_code(tmp_path, preset, variant, threshold, scale):
     dataset = open_for_preset(f"voc21:{layouts.voc(tmp_path)}", preset)
     protocol, _ = with_constants(dataset, preset, {"variant": variant} if variant else {}, [])

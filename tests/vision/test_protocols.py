@@ -246,7 +246,9 @@ def test_constants_are_those_of_the_published_code():
     assert protocol_constants("sclip", "coco-stuff171")["short_side"] == 448
     assert protocol_constants("naclip", "voc20")["stride"] == 0
     assert protocol_constants("sc-clip", "coco-object")["background_threshold"] == 0.35
-    assert protocol_constants("sclip", "ade847") == protocol_constants("default", "voc21") == {}
+    assert protocol_constants("simseg", "context60") == {"presence_top": 30}
+    for method, dataset in (("sclip", "ade847"), ("simseg", "ade150"), ("lexiseg", "voc21")):
+        assert protocol_constants(method, dataset) == {}
 
 
 @pytest.fixture

@@ -265,7 +265,7 @@ def load(model_dir: Path, *, device: str = "auto", settings: ClipSettings | None
                          f"{card.patch} pixels.", "A window is a whole number of patches.",
                          f"lexiseg models verify {model_dir}")
     encoder = ClipEncoder(card, device=device, variant=settings.variant, batch_size=settings.batch_size,
-                          residual=settings.residual)
+                          residual=settings.residual, precision=settings.precision)
     return ClipSegmenter(encoder, settings)
 
 

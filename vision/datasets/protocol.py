@@ -103,11 +103,10 @@ def class_table(name: str) -> ClassTable:
 
 
 def protocol_constants(method: str, dataset: str) -> dict[str, Any]:
-    """What the published code of `method` (sclip, naclip, sc-clip) sets for a dataset such as "voc21"; empty where
-    nothing is published."""
-    table = _read("constants")
-    own = table["methods"].get(method, {}).get(dataset)
-    return {} if own is None else table["common"] | own
+    """What the published code of `method` (sclip, naclip, sc-clip, simseg, llm-supervision) sets for a dataset such as
+    "voc21"; empty where nothing is published."""
+    table = _read("constants").get(method, {})
+    return table["common"] | table[dataset] if dataset in table else {}
 
 
 @cache
