@@ -69,11 +69,7 @@ def settings_from(preset: str, **given: Any) -> tuple[dict[str, Any], str]:
     if unknown:
         raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r} sets {', '.join(unknown)}.",
                            f"Allowed: refine, {', '.join(ClipSettings.__slots__)}.", "Correct the file.")
-    try:
-        ClipSettings(**settings)  # says now, before a model is loaded, which value is not allowed
-    except TypeError as error:  # a word where a number belongs
-        raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r}: {error}.", "Values as docs/clip.md has them.",
-                           "Correct the file.") from error
+    ClipSettings(**settings)  # says now, before a model is loaded, which value is not allowed
     return settings, method
 
 

@@ -53,6 +53,7 @@ OPTIONS = {
     "models": [],
     "models list": ["--json"],
     "models verify": ["models"],
+    "models convert": ["checkpoint", "--tokenizer", "--to", "--half"],
 }
 
 
@@ -80,6 +81,7 @@ def test_the_guide_names_every_command_and_option():
 
 def test_help_texts_name_what_is_allowed():
     """The texts are written out, so that help needs no import; here they are compared."""
+    from service.options import PRESETS
     from vision.clip.settings import ENSEMBLES, VARIANTS
     from vision.refine import METHODS
 
@@ -88,6 +90,7 @@ def test_help_texts_name_what_is_allowed():
         texts = {param.opts[0]: param.help for param in commands[command].params if hasattr(param, "help")}
         assert ", ".join(METHODS) in texts["--refine"]
         assert sorted(texts["--variant"].split(": ")[1].rstrip(".").split(", ")) == sorted(VARIANTS)
+        assert set(PRESETS) <= set(texts["--preset"].split(": ")[1].rstrip(".").split(", "))
         assert set(ENSEMBLES) - {"auto"} <= set(texts["--ensemble"].split(": ")[1].rstrip(".").split(", "))
 
 

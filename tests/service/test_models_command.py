@@ -53,3 +53,12 @@ def test_verify_a_model_that_lacks_a_file_or_is_not_there(lexiseg, own_models):
     assert result.exit_code == 1
     assert "error [model-incomplete]" in result.stderr
     assert "error [model-missing]" in result.stderr
+
+
+def test_convert_refuses_a_pickled_object(lexiseg, tmp_path):
+    import torch
+
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "config": pytest.fixture}, tmp_path / "harm.pth")
+    result = lexiseg("models", "convert", tmp_path / "harm.pth", "--tokenizer", tmp_path, "--to", tmp_path / "out")
+    assert result.exit_code == 2 and "error [model-unsupported]" in result.stderr and "pickled" in result.stderr
+    assert not (tmp_path / "out").exists()

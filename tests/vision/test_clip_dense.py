@@ -113,6 +113,16 @@ def test_own_attention_with_residual_is_the_ordinary_forward():
     assert torch.allclose(last_block(block, tokens, "vanilla", (4, 4)), block(tokens), atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"pool_type": "avg"}, {"final_ln_after_pool": True}, {"ls_init_value": 0.1}],
+                         ids=str)
+@torch.inference_mode()
+def test_the_image_vector_is_the_librarys_whatever_the_variant(options):
+    tower, images = small_tower(**options), torch.randn(2, 3, 32, 32)
+    expected = torch.nn.functional.normalize(tower(images), dim=-1)
+    for variant in METHODS:
+        assert torch.allclose(dense_features(tower, images, variant)[1], expected, atol=1e-5)
+
+
 @torch.inference_mode()
 def test_loda_pooling_uses_the_ordinary_tokens_whatever_the_variant():
     tower, images = small_tower(), torch.randn(2, 3, 32, 32)

@@ -36,6 +36,14 @@ def last_block(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, variant:
     return tokens_BNE + block.ls_2(block.mlp(block.ln_2(tokens_BNE)))
 
 
+def class_token(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor) -> torch.Tensor:
+    """(B, 1, E): the class token after the ordinary block, without the work for the patches."""
+    normed_BNE = block.ln_1(tokens_BNE)
+    mixed_B1E = block.attention(q_x=normed_BNE[:, :1], k_x=normed_BNE, v_x=normed_BNE)
+    class_B1E = tokens_BNE[:, :1] + block.ls_1(mixed_B1E)
+    return class_B1E + block.ls_2(block.mlp(block.ln_2(class_B1E)))
+
+
 def _mix(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, variant: str, grid: tuple[int, int],
          std: float) -> torch.Tensor:
     """(B, N, E): the values as the variant mixes them, before the output projection."""

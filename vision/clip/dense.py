@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from parsers.errors import Code, ModelError
-from vision.clip.attention import last_block
+from vision.clip.attention import class_token, last_block
 from vision.clip.loda import loda_pool
 from vision.clip.resclip import (
     Feedback,
@@ -63,9 +63,11 @@ def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant
     entering = [_embed(visual, images_B3HW, grid)]
     for block in blocks[:-1]:
         entering.append(block(entering[-1]))
-    last_BNE = blocks[-1](entering[-1])
     if variant in ORDINARY or pooling == "loda":
+        last_BNE = blocks[-1](entering[-1])
         ordinary_BPD = _project(visual, last_BNE[:, 1:])
+    else:
+        last_BNE = class_token(blocks[-1], entering[-1]) if visual.pool_type == "tok" else blocks[-1](entering[-1])
     if variant == "loda" or (variant == "vanilla" and residual is not False):
         patches_BPD = ordinary_BPD
     elif variant == "sc-clip":

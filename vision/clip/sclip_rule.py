@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from parsers.errors import Code, SettingError
+
 if TYPE_CHECKING:
     import torch
 
+METHODS = ("none", "pamr")
 CHUNK_VALUES = 32_000_000
 """Values of the chunk of names that is enlarged at once (128 MB)."""
 
@@ -46,9 +49,13 @@ class SclipRule:
     def decide(self, image_HW3: NDArray[np.uint8],
                method: str) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
         """The winner of every pixel as an index into the class ids, its probability, and the class ids, the background
-        first. method: `none` or `pamr`, which smooths the maps of the names along the edges of the picture."""
+        first. method: `none` or `pamr`, which smooths the maps of the names along the edges of the picture; raises
+        SettingError for another one. Pixels below the background threshold are as sure as their best name is unsure."""
         import torch
 
+        if method not in METHODS:
+            raise SettingError(Code.SETTING_INVALID, f"refine is {method!r} with the rule sclip.",
+                               f"Allowed: {', '.join(METHODS)}.", "lexiseg segment --help")
         best_HW, name_HW, total_HW = self._race(image_HW3, method, np.ones(len(self.class_N), bool))
         class_N = torch.from_numpy(self.class_N)
         if self.area_threshold is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import UnionType
 
 from parsers.errors import Code, SettingError
 
@@ -72,9 +73,11 @@ class ClipSettings:
     logit_scale: float | None = None
     """From cosine to logit; None: the model card's, else 40."""
     background_threshold: float = 0.0
-    """`sclip`: a pixel whose best probability is below it is background, in [0, 1]."""
+    """`sclip`, where the vocabulary has background words: a pixel whose best probability is below it is background,
+    in [0, 1]."""
     area_threshold: float | None = None
-    """`sclip`: a class with less than this share of the pixels that are not background is left out; None: all stay."""
+    """`sclip`, where the vocabulary has background words: a class with no more than this share of the pixels that are
+    not background is left out; None: all stay."""
     short_side: int | None = None
     """`sclip`: pixels to which the shorter side is brought; None: one and a half windows."""
     stride: int | None = None
@@ -98,26 +101,34 @@ class ClipSettings:
                               ("morphology", MORPHOLOGIES)):
             if getattr(self, name) not in allowed:
                 raise _invalid(name, getattr(self, name), f"one of {', '.join(allowed)}")
-        if self.templates not in TEMPLATES and "{}" not in self.templates:
+        if self.templates not in TEMPLATES and "{}" not in str(self.templates):
             raise _invalid("templates", self.templates, f"one of {', '.join(TEMPLATES)}, or a sentence with {{}}")
-        for name, low, high, example in (
-                ("subclass_count", 0, None, ""), ("presence_top", 1, None, ""), ("presence_limit", 1, None, ""),
-                ("tile", 16, None, " pixels"), ("short_side", 16, None, " pixels"), ("stride", 0, None, " pixels"),
-                ("batch_size", 1, None, ""), ("subclass_weight", 0, 1, ""), ("filter_cutoff", -1, 1, ""),
-                ("background_threshold", 0, 1, ""), ("area_threshold", 0, 1, ""),
-                ("overlap", 0, 0.9, ", for example 0.5")):
+        for name in ("feedback", "superclass_in_list"):
+            if not isinstance(getattr(self, name), bool):
+                raise _invalid(name, getattr(self, name), "true or false")
+        if self.residual is not None and not isinstance(self.residual, bool):
+            raise _invalid("residual", self.residual, "true, false, or no value")
+        for name, low, unit in (("subclass_count", 0, ""), ("presence_top", 1, ""), ("presence_limit", 1, ""),
+                                ("tile", 16, " pixels"), ("short_side", 16, " pixels"), ("stride", 0, " pixels"),
+                                ("batch_size", 1, "")):
             value = getattr(self, name)
-            if value is not None and not low <= value <= (float("inf") if high is None else high):
-                allowed = f"{low}{example} or more" if high is None else f"from {low} to {high}{example}"
-                raise _invalid(name, value, allowed)
+            if value is not None and not (_is_number(value, int) and value >= low):
+                raise _invalid(name, value, f"{low}{unit} or more")
+        for name, low, high in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
+                                ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value, int | float) and low <= value <= high):
+                raise _invalid(name, value, f"from {low} to {high}")
         for name, example in (("temperature", "0.02"), ("logit_scale", "40")):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
+            if value is not None and not (_is_number(value, int | float) and 0 < value < float("inf")):
                 raise _invalid(name, value, f"above 0, for example {example}")
-        if not abs(self.presence_sigma) < float("inf"):
-            raise _invalid("presence_sigma", self.presence_sigma, "a number, for example 1.0")
         if self.variant in ("loda", "resclip", "sc-clip") and self.residual is not None:
             raise _invalid("residual", self.residual, f"no value with the variant {self.variant}")
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _invalid(name: str, value: object, allowed: str) -> SettingError:

@@ -57,7 +57,7 @@ def cut_slide(image_HW3: NDArray[np.uint8], slide: Slide) -> Iterator[NDArray[np
 def sclip_rule(maps_BNP: Sequence[torch.Tensor], slide: Slide, lists: NameLists, patch: int, logit_scale: float,
                settings: ClipSettings) -> SclipRule:
     """The rule for one picture. maps: cosines of the table of names and the patches of each window. A name of two
-    classes takes part twice."""
+    classes takes part twice. Without a background in the vocabulary there are no thresholds."""
     class_ids = lists.class_ids if lists.class_ids[:1] == (0,) else (0, *lists.class_ids)
     shift = len(class_ids) - len(lists.class_ids)
     class_M, place_M = torch.nonzero(lists.valid_CM.cpu(), as_tuple=True)  # all names of all lists, class by class
@@ -67,10 +67,12 @@ def sclip_rule(maps_BNP: Sequence[torch.Tensor], slide: Slide, lists: NameLists,
         best = table_BNP.amax(dim=(0, 2))[rows_M].topk(MOST_NAMES).indices.sort().values
         rows_M, class_M = rows_M[best], class_M[best]
     grid = (max(1, slide.window[0] // patch), max(1, slide.window[1] // patch))
+    with_background = shift == 0  # thresholds need something that is below them
     return SclipRule(maps_BNgq=table_BNP[:, rows_M].unflatten(2, grid).numpy(), corners=slide.corners,
                      window=slide.window, size=slide.size, class_N=class_M.numpy(), class_ids=class_ids,
-                     logit_scale=logit_scale, background_threshold=settings.background_threshold,
-                     area_threshold=settings.area_threshold)
+                     logit_scale=logit_scale,
+                     background_threshold=settings.background_threshold if with_background else 0.0,
+                     area_threshold=settings.area_threshold if with_background else None)
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -110,6 +110,7 @@ def _unreadable(checkpoint: Path, error: Exception) -> ModelError:
 def simseg_weights(published: Mapping[str, torch.Tensor], image_size: int, where: str) -> dict[str, torch.Tensor]:
     """The published weights under our names, float32. Raises ModelError where names are missing or unknown."""
     weights, unknown = {}, []
+    published = {key.replace(TEXT + "model.", TEXT, 1): value for key, value in published.items()}  # BERT in a wrapper
     for key, value in published.items():
         new = _new_name(key)
         if new is None:
