@@ -30,7 +30,7 @@ def test_a_command_has_a_dataset_and_options_that_there_are(command):
     known = {option for param in typer.main.get_command(app).commands["eval"].params for option in param.opts}
     given = dict(zip(arguments, [*arguments[1:], None], strict=True))
     assert {name for name in arguments if name.startswith("--")} <= known
-    assert given.get("--preset", "default") in options.PRESETS
+    assert given.get("--preset", "lexiseg") in options.PRESETS
     assert given.get("--variant", "auto") in VARIANTS
     assert given.get("--refine", "none") in METHODS
 
