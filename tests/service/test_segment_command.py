@@ -136,8 +136,9 @@ def test_drafts_change_neither_the_size_of_a_mask_nor_what_small_pictures_become
     labels = [np.asarray(Image.open(tmp_path / out / "masks" / "photo.jpg.png")) for out in ("whole", "draft")]
     assert labels[0].shape == labels[1].shape == (480, 640)
     assert (labels[0] == labels[1]).mean() > 0.95
-    with Image.open(tmp_path / "draft" / "overlays" / "photo.jpg.jpg") as overlay:
-        assert overlay.size == (640, 480)
+    with (Image.open(tmp_path / "draft" / "overlays" / "photo.jpg.jpg") as overlay,
+          Image.open(tmp_path / "whole" / "overlays" / "photo.jpg.jpg") as other):
+        assert overlay.size == other.size
     assert json.loads((tmp_path / "draft" / "job.json").read_text())["spec"]["settings"] == {"draft": True}
 
 
