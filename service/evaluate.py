@@ -19,7 +19,7 @@ from vision.datasets.base import EvalDataset, check_files, knowledge_of, supercl
 from vision.datasets.listed import ListedDataset
 from vision.datasets.protocol import class_table, protocol_constants
 from vision.datasets.superclasses import SuperclassView
-from vision.evaluate import EvalRun, NameTable, evaluate, parse_candidates, shuffle_subclasses
+from vision.evaluate import EvalRun, NameTable, evaluate, parse_candidates, shuffle_subclasses, with_subclasses
 from vision.metrics import Scores
 
 SHOWN_CLASSES = 40
@@ -87,6 +87,8 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
     if not skip_bad:
         check_files(dataset)
     own_names, notes = knowledge_of(dataset), warnings_of(dataset)
+    if own_names and knowledge and not by_superclass:
+        knowledge = with_subclasses(own_names, knowledge)
     protocol, settings = with_constants(dataset, preset, settings or {}, given)
     if by_superclass:
         superclasses = read_superclasses(superclass_file) if superclass_file else superclasses_of(dataset)

@@ -132,6 +132,25 @@ def evaluation_vocabulary(names: Sequence[str], background: bool, knowledge: Voc
     return Vocabulary(classes=tuple(classes), background=words)
 
 
+def with_subclasses(names: Vocabulary, knowledge: Vocabulary) -> Vocabulary:
+    """A protocol's names and background words, with what `knowledge` says of the classes of the same names. Where it
+    has synonyms or background words, they replace the protocol's. Without a common name: `knowledge` itself."""
+    known = {name_key(entry.name): entry for entry in knowledge.classes}
+    if not known.keys() & {name_key(entry.name) for entry in names.classes}:
+        return knowledge
+    classes = []
+    for entry in names.classes:
+        source = known.get(name_key(entry.name))
+        if source is not None:
+            finer = {name_key(name) for name in source.subclasses}
+            synonyms = tuple(name for name in source.synonyms or entry.synonyms if name_key(name) not in finer)
+            entry = entry.model_copy(update={"synonyms": synonyms, "gloss": source.gloss,
+                                             "subclasses": source.subclasses})
+        classes.append(entry)
+    return names.model_copy(update={"classes": tuple(classes),
+                                    "background": knowledge.background or names.background})
+
+
 class NameTable:
     """The names of an evaluation: rows of the confusion matrix, ids of the vocabulary."""
 

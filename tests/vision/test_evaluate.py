@@ -15,6 +15,7 @@ from vision.evaluate import (
     parse_candidates,
     score_masks,
     shuffle_subclasses,
+    with_subclasses,
 )
 from vision.types import ScoreMap
 
@@ -311,3 +312,20 @@ def test_pictures_are_read_only_a_little_ahead():
         dataset.read - done))
     assert max(seen) <= 4
     assert dataset.read == 40
+
+
+def test_subclasses_come_to_the_names_of_a_protocol():
+    names = Vocabulary(classes=(VocabularyClass(id=1, name="dog", synonyms=("hound", "doggy")),
+                                VocabularyClass(id=2, name="tree", synonyms=("oak",))), background=("floor", "sky"))
+    merged = with_subclasses(names, knowledge().model_copy(update={"background": ()}))
+    dog, tree = merged.classes
+    assert (dog.id, dog.subclasses, dog.synonyms, dog.gloss) == (1, ("poodle", "hound"), ("doggy",), "the animal")
+    assert (tree.synonyms, tree.subclasses) == (("oak",), ())
+    assert merged.background == ("floor", "sky")
+    assert with_subclasses(names, knowledge()).background == ("wall",)
+    assert evaluation_vocabulary(["dog", "tree"], True, merged).classes[0].subclasses == ("poodle", "hound")
+
+
+def test_knowledge_about_other_things_stays_what_it_is():
+    names = Vocabulary.from_names("lamp, table")
+    assert with_subclasses(names, knowledge()) == knowledge()
