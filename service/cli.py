@@ -63,9 +63,11 @@ def segment(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
     variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    device: o.Device = "auto",
+    draft: o.Draft = False,
+    device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Segment pictures with the names you give.
 
@@ -74,10 +76,11 @@ def segment(
     from service.segment import run_segment
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
-                         device=device)
+                         device=device, as_json=json)
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -105,10 +108,12 @@ def export(
 @app.command("eval")
 def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
-                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too).")],
+                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too), or a "
+                                           "published protocol: voc21, voc20, context60, context59, coco-object, "
+                                           "coco-stuff171, ade150, ade847, each :PATH[,split=val][,names=LIST].")],
     candidates: Annotated[str, typer.Option("--candidates", metavar="all|present|present+N",
                                             help="Names looked for in each picture: all; its own; "
-                                            "its own and N absent ones.")],
+                                            "its own and N absent ones.")] = "all",
     always: Annotated[str | None, typer.Option("--always", help='Names looked for everywhere: "sky, road".')] = None,
     super_: Annotated[bool, typer.Option("--super", help="Score super-classes in place of names.")] = False,
     super_classes: Annotated[Path | None, typer.Option("--super-classes", metavar="FILE", help=
@@ -116,9 +121,11 @@ def eval_command(
     vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Subclasses and synonyms for the names; "
                           "scores plain names, these, and these exchanged between classes.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures whose files are missing or do not "
+                                           "fit, and count them by reason.")] = False,
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
-    overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
+    overlap: o.Overlap = None, precision: o.Precision = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
@@ -127,15 +134,51 @@ def eval_command(
     from service.console import say_json
     from service.evaluate import run_eval, show_report
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+    options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
+               "overlap": overlap, "refine": refine, "precision": precision}
+    settings, refinement = o.settings_from(preset, **options)
+    given = [name for name, value in options.items() if value is not None]
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
-                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, model=model,
-                      backend=backend, settings=settings, refine=refinement, device=device)
+                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
+                      model=model, backend=backend, preset=preset, settings=settings, given=given, refine=refinement,
+                      device=device, quiet=json)
     if json:
         say_json(report.model_dump(mode="json"))
     else:
         show_report(report)
+
+
+@app.command()
+def benchmark(
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
+    ensemble: o.Ensemble = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None, draft: o.Draft = False, device: o.Device = "auto",
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height of the pictures.")] = "500x375",
+    images: Annotated[int, typer.Option("--images", min=1, max=10_000, metavar="N", help="Pictures.")] = 32,
+    classes: Annotated[int, typer.Option("--classes", metavar="N", help="Classes, with the background.")] = 21,
+    subclasses: Annotated[int, typer.Option("--subclasses", metavar="K", help="Invented subclasses of each.")] = 7,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=100, help="Runs of the whole; the median counts.")] = 3,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Of an hour of this machine, for the price of "
+                                                "100,000 images.")] = None,
+    json: o.AsJson = False,
+) -> None:
+    """Measure a model on this machine: images per second of each stage, end to end, and of the bare encoder; memory.
+
+    Pictures and names are invented, so nothing but the model is needed.
+    """
+    from service.benchmark import run_benchmark, show_benchmark
+    from service.console import say_json
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, tile=tile, overlap=overlap,
+                                           refine=refine,
+                                           precision=precision, draft=draft or None)
+    report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,
+                           subclasses=subclasses, rounds=rounds, settings=settings, refine=refinement, device=device,
+                           price=price, quiet=json)
+    if json:
+        say_json(report.model_dump(mode="json"))
+    else:
+        show_benchmark(report)
 
 
 @app.command()
@@ -309,15 +352,18 @@ def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
 ) -> None:
     """Enter a job, or more pictures for the job that --out has already."""
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority=priority, as_json=json)
@@ -330,15 +376,18 @@ def jobs_sample(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority="interactive", sample=count,
@@ -350,8 +399,10 @@ def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
     device: o.Device = "auto",
     measure: Annotated[int, typer.Option("--measure", min=1, max=1000, metavar="N",
                                          help="Pictures to measure the time on.")] = 32,
@@ -361,7 +412,8 @@ def jobs_estimate(
     from service import jobs
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                                  settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                  confidence=confidence, device=device), measure, json)

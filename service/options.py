@@ -43,6 +43,10 @@ Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
                                                                  " [default: 0.5]", metavar="FRACTION")]
+Precision = Annotated[str | None, typer.Option("--precision", help="Of the image encoder: auto, float32, bfloat16. "
+                                               "auto: bfloat16 on a GPU that computes in it.")]
+Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larger than the model needs: faster; masks "
+                                     "keep their size, their borders may differ slightly.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 

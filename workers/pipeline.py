@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from parsers.errors import (
     Code,
@@ -78,7 +79,7 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
     count = workers or default_workers(method)
     scorers = Scorers(segmenter, vocabulary)
     reading = prefetch(items, threads=min(count, 8, len(items)), depth=(1 + scorers.count) * batch,
-                       max_pixels=STAGE_PIXELS)
+                       max_pixels=STAGE_PIXELS, draft_side=getattr(segmenter, "draft_side", None))
     own = Finishers.of(method, count) if finishers is None else None
     finishers = finishers or own
     assert finishers is not None
@@ -89,7 +90,7 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
             for entry in entries:
                 if entry.result is None:
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
-                                       *entry.arguments, method, writer)
+                                       *entry.arguments, method, writer, entry.loaded.size)
                     finishers.begin(entry)
                 waiting.append(entry)
             while waiting and (_is_over(waiting, 2 * batch) or _is_ready(waiting[0])):
@@ -103,14 +104,16 @@ def default_workers(method: str) -> int:
     return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
 
 
-def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, writer: PictureWriter
-           ) -> tuple[Written, float]:
-    """Labels one scored picture and writes its files; returns what was written and the seconds it took.
+def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, writer: PictureWriter,
+           size: tuple[int, int] | None = None) -> tuple[Written, float]:
+    """Labels one scored picture and writes its files; returns what was written and the seconds it took. size: height
+    and width of the picture, where `image_HW3` may be a draft of it.
 
     Raises only what concerns all pictures; either way no part of a failed picture stays.
     """
     started = time.perf_counter()
     try:
+        image_HW3 = whole(image_HW3, size)
         label_map = refine(image_HW3, score_map, method, confidence=writer.confidence)
         written = writer.write(name, image_HW3, label_map, image_sha256=sha256)
         reach("written")
@@ -122,6 +125,13 @@ def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, m
             _log.exception("%s failed", name)
         written = Written(failure(name, error), ())
     return written, time.perf_counter() - started
+
+
+def whole(image_HW3: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A draft enlarged to the height and width of its picture; None, or a picture of that size: itself."""
+    if size is None or image_HW3.shape[:2] == size:
+        return image_HW3
+    return np.array(Image.fromarray(image_HW3).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _concerns_all(error: Exception) -> bool:
@@ -309,7 +319,8 @@ class Finishers:
             return self._pool.submit(finish, *entry.arguments).result()
         except BrokenExecutor as error:
             self._restart()
-            entry.arguments[-1].remove(entry.loaded.item.name)
+            *_, writer, _size = entry.arguments
+            writer.remove(entry.loaded.item.name)
             _log.error("%s: a refinement process died: %s", entry.loaded.item.name, error)
             return Written(failure(entry.loaded.item.name, MemoryError()), ()), 0.0
 

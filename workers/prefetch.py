@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parsers.files import sha256_bytes
-from vision.images import decode_image, read_bytes
+from vision.images import decode_draft, decode_image, read_bytes
 from workers.inputs import InputItem
 
 if TYPE_CHECKING:
@@ -23,28 +23,37 @@ class Loaded:
 
     item: InputItem
     image_HW3: NDArray[np.uint8] | None = None
+    """As it is given to the model: of a large JPEG perhaps a smaller draft."""
     sha256: str | None = None
     error: Exception | None = None
     seconds: float = 0.0
+    size: tuple[int, int] | None = None
+    """Height and width of the whole picture where `image_HW3` may be a draft."""
 
     @property
     def pixels(self) -> int:
         return 0 if self.image_HW3 is None else self.image_HW3.shape[0] * self.image_HW3.shape[1]
 
 
-def load_item(item: InputItem) -> Loaded:
-    """Reads and decodes one picture; whatever goes wrong becomes its `error`."""
+def load_item(item: InputItem, draft_side: int | None = None) -> Loaded:
+    """Reads and decodes one picture, a JPEG perhaps as a draft whose shorter side keeps `draft_side` pixels; whatever
+    goes wrong becomes its `error`."""
     started = time.perf_counter()
     try:
         data = read_bytes(item.path, name=item.name)
-        image_HW3 = decode_image(data, name=item.name)
-        return Loaded(item, image_HW3, sha256_bytes(data), seconds=time.perf_counter() - started)
+        size: tuple[int, int] | None = None
+        if draft_side is None:
+            image_HW3 = decode_image(data, name=item.name)
+        else:
+            image_HW3, size = decode_draft(data, name=item.name, shortest=draft_side)
+        return Loaded(item, image_HW3, sha256_bytes(data), seconds=time.perf_counter() - started, size=size)
     except Exception as error:  # the consumer decides what an error means; a reader thread must not die of one
         return Loaded(item, error=error, seconds=time.perf_counter() - started)
 
 
-def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels: int) -> Generator[Loaded, None, None]:
-    """Loads `items` in `threads` threads and yields them in order.
+def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels: int,
+             draft_side: int | None = None) -> Generator[Loaded, None, None]:
+    """Loads `items` in `threads` threads and yields them in order. draft_side: as for `load_item`.
 
     At most `depth` pictures are ahead of the consumer, and no further one is begun while those that wait have
     `max_pixels` or more. Closing the iterator ends the threads.
@@ -66,7 +75,7 @@ def prefetch(items: Sequence[InputItem], *, threads: int, depth: int, max_pixels
                 if closed.is_set() or index >= len(items):
                     return
                 state["next"] = index + 1
-            loaded = load_item(items[index])
+            loaded = load_item(items[index], draft_side)
             with changed:
                 ready[index] = loaded
                 state["pixels"] += loaded.pixels

@@ -100,6 +100,17 @@ class ClipSegmenter:
         names = name_lists(vocabulary, self.settings).words
         return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
 
+    @property
+    def draft_side(self) -> int | None:
+        """Pixels that the shorter side of a picture must keep: twice a window, which the shorter side becomes. None
+        for whole pictures: without `draft`, and with `tile`, which counts pixels of the original."""
+        return 2 * self.card.window if self.settings.draft and self.settings.tile is None else None
+
+    @property
+    def encoder(self) -> ClipEncoder:
+        """What windows and names go through."""
+        return self._encoder
+
     def warnings(self, vocabulary: Vocabulary) -> list[str]:
         """Sentences for people: what this model cannot know of this vocabulary."""
         unknown = set(self.unknown_words(vocabulary))
@@ -254,7 +265,7 @@ def load(model_dir: Path, *, device: str = "auto", settings: ClipSettings | None
                          f"{card.patch} pixels.", "A window is a whole number of patches.",
                          f"lexiseg models verify {model_dir}")
     encoder = ClipEncoder(card, device=device, variant=settings.variant, batch_size=settings.batch_size,
-                          residual=settings.residual)
+                          residual=settings.residual, precision=settings.precision)
     return ClipSegmenter(encoder, settings)
 
 

@@ -12,6 +12,7 @@ ENSEMBLES = ("auto", "softmax", "code", "mean", "max", "map-mean", "mask-vote", 
 FILTERS = ("none", "published", "published-names", "own")
 PRESENCES = ("off", "soft", "hard")
 EVIDENCES = ("super", "super_or_sub")
+PRECISIONS = ("auto", "float32", "bfloat16")
 TEMPLATES = ("card", "plain", "imagenet", "voc", "context", "coco")
 RULES = ("softmax", "simseg", "sclip")
 VOTES = ("majority", "union")
@@ -85,13 +86,19 @@ class ClipSettings:
     """Pixels of the original image that one window covers; None: the image's shorter side."""
     overlap: float = 0.5
     """Of neighbouring windows, as a fraction of a window, in [0, 0.9]."""
+    draft: bool = False
+    """Large JPEGs are decoded no larger than the model needs (`ClipSegmenter.draft_side`); masks keep their size."""
+    precision: str = "auto"
+    """Of the image tower: `float32`; `bfloat16` (softmax and norms stay in float32); `auto`: bfloat16 on a GPU that
+    computes in it, else float32."""
     batch_size: int = 16
     """Windows that go through the model at once."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("variant", VARIANTS), ("ensemble", ENSEMBLES), ("subclass_filter", FILTERS),
                               ("vote", VOTES), ("presence", PRESENCES), ("presence_evidence", EVIDENCES),
-                              ("rule", RULES), ("overlap_rule", OVERLAPS), ("morphology", MORPHOLOGIES)):
+                              ("precision", PRECISIONS), ("rule", RULES), ("overlap_rule", OVERLAPS),
+                              ("morphology", MORPHOLOGIES)):
             if getattr(self, name) not in allowed:
                 raise _invalid(name, getattr(self, name), f"one of {', '.join(allowed)}")
         if self.templates not in TEMPLATES and "{}" not in str(self.templates):
