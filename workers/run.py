@@ -14,7 +14,15 @@ from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.description import describe_job, describe_model, load_backend, model_warnings, versions
 from workers.inputs import Inputs, find_inputs
-from workers.outputs import LineFile, PictureWriter, prepare_out, write_classes, write_job
+from workers.outputs import (
+    LineFile,
+    PictureWriter,
+    ignores_case,
+    prepare_out,
+    refuse_equal_names,
+    write_classes,
+    write_job,
+)
 from workers.pipeline import process
 from workers.records import DONE, EMPTY, FAILED, Job, Problem, Result
 from workers.report import write_report
@@ -82,6 +90,8 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     if segmenter is None:
         segmenter = load_backend(spec)
     vocabulary = spec.vocabulary.frozen()
+    if ignores_case(out):
+        refuse_equal_names((item.name for item in inputs.items), out)
     prepare_out(out)
     job = _describe(spec, vocabulary, segmenter, inputs, notes)
     write_job(out, job)

@@ -55,7 +55,8 @@ class Committed:
 
     lost: tuple[int, ...]
     """Items that were no longer ours; nothing was changed for them."""
-    job_state: str
+    job_state: str | None
+    """None: the ledger knows no such job any more."""
 
 
 def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float) -> tuple[Claim, ...]:
@@ -116,7 +117,7 @@ def commit(ledger: Ledger, job_id: str, finished: Sequence[Finished]) -> Committ
         if rows:
             connection.execute(delete(results).where(results.c.item_id.in_([row["item_id"] for row in rows])))
             connection.execute(insert(results), rows)
-        state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
+        state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
     return Committed(tuple(lost), state)
 
 

@@ -21,7 +21,7 @@ from workers.ledger import Claim, Finished, Ledger, claim, commit, release, rene
 from workers.ledger.claims import settle
 from workers.ledger.jobs import JobRow, get_job, note_problem, set_made_with, stop_job
 from workers.ledger.states import JobState
-from workers.outputs import PictureWriter, write_job
+from workers.outputs import PictureWriter, require_room, write_job
 from workers.pipeline import Finishers, Outcome, default_workers, process
 from workers.queue.app import process_name
 from workers.records import Job, ModelRecord
@@ -47,8 +47,10 @@ class Prepared:
 class ShardWorker:
     """Works off shards, one at a time, and keeps the model between them."""
 
-    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool],
+                 min_free_mb: float = 0) -> None:
         self._ledger, self._lease_s, self._is_stopping = ledger, lease_s, is_stopping
+        self._min_free_mb = min_free_mb
         self._prepared: tuple[str, Prepared] | None = None
         self._segmenter: tuple[str, Segmenter] | None = None
         self._pools: dict[tuple[str, int], Finishers] = {}
@@ -81,13 +83,16 @@ class ShardWorker:
 
     def _work_claim(self, job: JobRow, shard_id: int, prepared: Prepared) -> bool:
         """One claim; True if another one may follow."""
+        for folder in (Path(job.out), self._ledger.folder):
+            if folder is not None:
+                require_room(folder, self._min_free_mb)
         owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"
         claims = claim(self._ledger, shard_id, owner, self._lease_s)
         if not claims:
             return False
         reach("claimed")
         spec = prepared.spec
-        state: str = JobState.RUNNING
+        state: str | None = JobState.RUNNING
         outcomes = process([entry.item for entry in claims], prepared.segmenter, prepared.vocabulary, prepared.writer,
                            method=spec.refine, batch=spec.batch, workers=spec.workers, finishers=prepared.finishers)
         try:

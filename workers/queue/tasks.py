@@ -42,7 +42,9 @@ def child_ledger(pid: int) -> Ledger:
 @functools.cache
 def child_worker(pid: int) -> ShardWorker:
     """The models of this process, loaded in its first task."""
-    return ShardWorker(child_ledger(pid), lease_s=read_settings().lease_s, is_stopping=is_stopping)
+    settings = read_settings()
+    return ShardWorker(child_ledger(pid), lease_s=settings.lease_s, min_free_mb=settings.min_free_mb,
+                       is_stopping=is_stopping)
 
 
 @shared_task(name="lexiseg.shard", ignore_result=True)
