@@ -85,8 +85,8 @@ def estimate(spec: JobSpec, *, measured: int = 32, segmenter: Segmenter | None =
     rate = number / seconds if seconds else 0.0
     return Estimate(images=images, bytes=total, unreadable=unreadable, examples=tuple(examples), measured=number,
                     images_per_s=rate, seconds=good / rate if rate else 0.0,
-                    disk_bytes=round(good * written / number) if number else 0, free_bytes=round(free_mb(Path(spec.out)) * 1e6),
-                    device=spec.device)
+                    disk_bytes=round(good * written / number) if number else 0,
+                    free_bytes=round(free_mb(Path(spec.out)) * 1e6), device=spec.device)
 
 
 def problem_of(path: Path) -> Code | None:

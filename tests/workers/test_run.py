@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import workers.run
 from parsers.errors import Code, InputError, OutputError, SettingError
 from parsers.vocabulary import Vocabulary
 from workers import read_job, read_results, run_job
@@ -232,3 +233,14 @@ def test_ctrl_c_at_a_terminal_reaches_every_process(make_spec, tmp_path, paint, 
     assert process.returncode != 0 and time.monotonic() - started < 20
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     check_stopped(tmp_path / "out", total=400)
+
+
+def test_names_that_differ_only_in_case_are_refused_where_the_masks_would_be_one_file(make_spec, segmenter, photos,
+                                                                                       paint, monkeypatch, tmp_path):
+    run_job(make_spec(), segmenter=segmenter)
+    paint(photos / "A.png", "red")
+    monkeypatch.setattr(workers.run, "ignores_case", lambda out: True)
+    with pytest.raises(OutputError) as caught:
+        run_job(make_spec(), segmenter=segmenter)
+    assert caught.value.code == Code.OUTPUT_COLLISION
+    assert (tmp_path / "out/results.jsonl").exists(), "the earlier job is left alone"

@@ -66,10 +66,10 @@ class Ledger:
     def _look_at_file(self) -> None:
         """SQLite would go on in a file that was removed, where nobody can find it, or begin an empty one. Raises
         JobError as long as the file is missing; one that took its place is opened anew."""
-        if self._file is None or self._identity is None:
+        if self._file is None:
             return
         identity = _identity(self._file)
-        if identity is None:
+        if identity is None and self._identity is not None:
             self._engine.dispose()
             raise JobError(Code.LEDGER_UNAVAILABLE, f"The ledger {self._file} was removed while it was in use.",
                            "The file with the jobs that were entered.", "Put it back; without it, submit the pictures "
@@ -77,11 +77,6 @@ class Ledger:
         if identity != self._identity:
             self._engine.dispose()
             self._identity = identity
-
-    def watch_file(self) -> None:
-        """From now on the file must be there."""
-        if self._file is not None:
-            self._identity = _identity(self._file)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -114,7 +109,6 @@ def open_ledger(url: str) -> Ledger:
         if engine.dialect.name == "postgresql":  # two may come at once to an empty database
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7283945)")
         migrate(connection)
-    ledger.watch_file()
     return ledger
 
 
