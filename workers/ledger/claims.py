@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, insert, or_, select, update
 
 from parsers.errors import Code
 from parsers.files import canonical_json
@@ -98,27 +97,23 @@ def renew(ledger: Ledger, owner: str, lease_s: float) -> int:
 def commit(ledger: Ledger, job_id: str, finished: Sequence[Finished]) -> Committed:
     """Hands in results, each only if its item is still ours by its fence; all in one transaction."""
     now = time.time()
-    lost: list[int] = []
-    rows: list[dict[str, Any]] = []
+    handed = {entry.claim.item_id: entry for entry in finished}
+    rows = {item_id: {"item_id": item_id, "line": line_of(entry.result),
+                      "files": canonical_json(dict(entry.files)).decode(), "decode_s": entry.decode_s,
+                      "score_s": entry.score_s, "finish_s": entry.finish_s, "finished": now}
+            for item_id, entry in handed.items()}
     with ledger.write() as connection:
-        for entry in finished:
-            result = entry.result
-            mine = and_(items.c.id == entry.claim.item_id, items.c.fence == entry.claim.fence,
-                        items.c.state == ItemState.RUNNING)
-            changed = connection.execute(update(items).where(mine).values(
-                state=result.state, owner=None, lease_until=None, code=result.code,
-                image_sha256=result.image_sha256)).rowcount
-            if not changed:
-                lost.append(entry.claim.item_id)
-                continue
-            rows.append({"item_id": entry.claim.item_id, "line": line_of(result),
-                         "files": canonical_json(dict(entry.files)).decode(), "decode_s": entry.decode_s,
-                         "score_s": entry.score_s, "finish_s": entry.finish_s, "finished": now})
-        if rows:
-            connection.execute(delete(results).where(results.c.item_id.in_([row["item_id"] for row in rows])))
-            connection.execute(insert(results), rows)
+        held = connection.execute(select(items.c.id, items.c.fence).with_for_update().where(
+            items.c.id.in_(list(handed)), items.c.state == ItemState.RUNNING)).all()
+        ours = [row.id for row in held if row.fence == handed[row.id].claim.fence]
+        if ours:
+            connection.execute(_FINISH, [{"of": item_id, "to": handed[item_id].result.state,
+                                          "why": handed[item_id].result.code,
+                                          "sha256": handed[item_id].result.image_sha256} for item_id in ours])
+            connection.execute(delete(results).where(results.c.item_id.in_(ours)))
+            connection.execute(insert(results), [rows[item_id] for item_id in ours])
         state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
-    return Committed(tuple(lost), state)
+    return Committed(tuple(sorted(set(handed) - set(ours))), state)
 
 
 def release(ledger: Ledger, owner: str) -> int:
@@ -187,4 +182,6 @@ def line_of(result: Result) -> str:
     return canonical_json(result.model_dump(mode="json")).decode()
 
 
+_FINISH = update(items).where(items.c.id == bindparam("of")).values(
+    state=bindparam("to"), code=bindparam("why"), image_sha256=bindparam("sha256"), owner=None, lease_until=None)
 _CLAIMED = (items.c.id, items.c.fence, items.c.attempts, items.c.name, items.c.root, items.c.relative)
