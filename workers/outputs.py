@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -178,6 +178,16 @@ def write_classes(out: Path, vocabulary: Vocabulary) -> None:
     """Writes classes.json; with it OUT is a dataset folder."""
     classes = {"0": "background"} | {str(class_id): name for class_id, name in sorted(vocabulary.names.items())}
     write_atomic(out / "classes.json", pretty_json(classes | {"ignore_id": ignore_id(list(vocabulary.names))}))
+
+
+def timing(name: str, decode_s: float, score_s: float, finish_s: float) -> dict[str, Any]:
+    """A picture's line of timings.jsonl."""
+    return {"name": name, "decode_s": round(decode_s, 6), "score_s": round(score_s, 6), "finish_s": round(finish_s, 6)}
+
+
+def job_timing(seconds: float, images: int) -> dict[str, Any]:
+    """The last line of timings.jsonl."""
+    return {"job": {"seconds": round(seconds, 3), "images": images, "images_per_s": round(images / seconds, 3)}}
 
 
 class LineFile:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import workers.description
 import workers.outputs
 import workers.queue.shard
 from parsers.errors import Code, JobError, OutputError
@@ -187,7 +188,7 @@ def test_a_worker_with_other_code_or_another_model_leaves_the_job_alone(ledger, 
     first, second = hand_out(ledger, job, 4)
     make_worker().work(job.id, first, job.digest[:16])
     if what == "code":
-        monkeypatch.setattr(workers.queue.shard, "code_digest", lambda: "0" * 64)
+        monkeypatch.setattr(workers.description, "code_digest", lambda: "0" * 64)
     else:
         monkeypatch.setattr(segmenter, "digest", "1" * 64)
     with pytest.raises(JobError) as caught:

@@ -15,7 +15,7 @@ from pathlib import Path
 from parsers.errors import Code, JobError, LexisegError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
-from workers.description import code_digest, describe_job, describe_model, load_backend, model_warnings, versions
+from workers.description import describe_job, load_backend, made_with
 from workers.failpoints import reach
 from workers.ledger import Claim, Finished, Ledger, claim, commit, release, renew
 from workers.ledger.claims import settle
@@ -24,7 +24,7 @@ from workers.ledger.states import JobState
 from workers.outputs import PictureWriter, require_room, write_job
 from workers.pipeline import Finishers, Outcome, default_workers, process
 from workers.queue.app import process_name
-from workers.records import Job, ModelRecord
+from workers.records import MadeWith
 from workers.spec import JobSpec
 
 COMMIT_ITEMS, COMMIT_S = 16, 1.0
@@ -138,33 +138,19 @@ class ShardWorker:
         """The first worker of a job says what it is made with; every other one must have the same."""
         ours = made_with(spec, vocabulary, segmenter)
         if job.made_with is None:
-            job = set_made_with(self._ledger, job.id, ours)
+            job = set_made_with(self._ledger, job.id, ours.model_dump(mode="json"))
             reach("described")
-            write_job(Path(spec.out), running_job(spec, vocabulary, ours))
-        assert job.made_with is not None
-        differing = [name for name in ("code", "model_sha256") if job.made_with[name] != ours[name]]
+            write_job(Path(spec.out), describe_job(spec, vocabulary, ours, state="running"))
+        theirs = MadeWith.model_validate(job.made_with)
+        differing = ["another version of the code or a library"] * (theirs.code_sha256 != ours.code_sha256) \
+            + ["another model"] * (theirs.model.sha256 != ours.model.sha256)
         if differing:
-            what = " and ".join({"code": "another version of the code or a library",
-                                 "model_sha256": "another model"}[name] for name in differing)
+            what = " and ".join(differing)
             error = JobError(Code.WORKER_DIFFERS, f"The worker {process_name()} has {what} than the job {job.id} "
                              "began with; it leaves the job to others.", "Equal workers, so that masks are equal.",
                              "Bring it to the same version, or submit into another --out.")
             note_problem(self._ledger, job.id, error.code, str(error))
             raise error
-
-
-def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> dict:
-    """What the first worker notes in the ledger."""
-    model = describe_model(spec, segmenter)
-    return {"code": code_digest(), "model_sha256": model.sha256, "model": model.model_dump(mode="json"),
-            "versions": versions(), "warnings": model_warnings(segmenter, vocabulary)}
-
-
-def running_job(spec: JobSpec, vocabulary: Vocabulary, with_: dict) -> Job:
-    """job.json while nothing but the beginning is known."""
-    return describe_job(spec, vocabulary, ModelRecord.model_validate(with_["model"]), with_["versions"],
-                        state="running", counts={"done": 0, "done-empty": 0, "failed": 0},
-                        warnings=(*vocabulary.warnings(), *with_["warnings"]))
 
 
 @contextmanager

@@ -62,8 +62,9 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
 def finalise_job(job_id: str, digest: str) -> None:
     """Writes what is written once at the end of a job."""
     _check(job_id, 0, digest)
+    settings = read_settings()
     try:
-        finalise(child_ledger(os.getpid()), job_id, lease_s=read_settings().lease_s)
+        finalise(child_ledger(os.getpid()), job_id, lease_s=settings.lease_s, min_free_mb=settings.min_free_mb)
     except LexisegError as error:
         log.error("job %s: %s", job_id, error)
 
