@@ -8,13 +8,14 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 import workers.description
 import workers.outputs
 import workers.queue.shard
 from parsers.errors import Code, JobError, OutputError
 from workers import read_job, run_job
-from workers.ledger import open_ledger
+from workers.ledger import claim, open_ledger
 from workers.ledger.dispatch import begin_finalising, hand_out
 from workers.ledger.jobs import counts, find_job, get_job, pause_job, resume_job
 from workers.ledger.schema import items, jobs, results, shards
@@ -251,6 +252,48 @@ def test_a_sample_leaves_its_own_report_and_then_the_rest_follows(ledger, make_s
     assert finish(ledger, job) and get_job(ledger, job.id).state == "done"
     expected = run_job(make_spec(out=str(tmp_path / "alone")), segmenter=segmenter)
     assert content(tmp_path / "out") == content(expected.out)
+
+
+def test_the_next_shard_is_begun_before_the_last_results_of_this_one_are_handed_in(ledger, make_spec, make_worker,
+                                                                                   monkeypatch):
+    """Their messages, which come later, find nothing to do."""
+    job = submit(ledger, make_spec(), shard_size=2).job
+    handed_out, calls = hand_out(ledger, job, 4), []
+    for name in ("claim", "commit"):
+        def noted(*arguments, real=getattr(workers.queue.shard, name), name=name, **options):
+            calls.append(name)
+            return real(*arguments, **options)
+        monkeypatch.setattr(workers.queue.shard, name, noted)
+    worker = make_worker(go_on_s=600)
+    worker.work(job.id, handed_out[0], job.digest[:16])
+    assert len(handed_out) == 4 and calls[:2] == ["claim", "claim"]
+    assert counts(ledger, job.id)["queued"] == 0
+    assert hand_out(ledger, get_job(ledger, job.id), 4) == []
+    with ledger.read() as connection:
+        assert set(connection.execute(select(shards.c.state)).scalars()) == {"closed"}
+        assert set(connection.execute(select(items.c.attempts)).scalars()) == {1}
+    for shard in handed_out:
+        worker.work(job.id, shard, job.digest[:16])
+    assert finish(ledger, job)
+
+
+@pytest.mark.parametrize("why", ["tried before", "of another worker", "stopping"])
+def test_shards_that_are_left_alone(ledger, make_spec, make_worker, why):
+    """What was tried before is done alone, since it may kill its worker."""
+    job = submit(ledger, make_spec(), shard_size=4).job
+    first, second = hand_out(ledger, job, 4)
+    worker = make_worker(go_on_s=600)
+    if why == "tried before":
+        with ledger.write() as connection:
+            connection.execute(items.update().where(items.c.shard_id == second).values(attempts=1))
+    elif why == "of another worker":
+        claim(ledger, second, "other", 60)
+    else:
+        worker.stopping = True
+    worker.work(job.id, first, job.digest[:16])
+    left = counts(ledger, job.id)
+    assert (left["queued"], left["running"]) == {"tried before": (4, 0), "of another worker": (0, 4),
+                                                 "stopping": (8, 0)}[why]
 
 
 def test_odd_names_get_their_masks(ledger, make_spec, make_worker, photos, paint, tmp_path):

@@ -58,12 +58,12 @@ class Committed:
     """None: the ledger knows no such job any more."""
 
 
-def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float) -> tuple[Claim, ...]:
+def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float, *, only_new: bool = False) -> tuple[Claim, ...]:
     """Takes what is to be done in a shard, in the order of names; empty if there is nothing for us.
 
     Items that were never tried come together. One that was tried before (its worker died) comes alone, so that a
-    picture that kills its worker takes no other with it. Each claim counts as an attempt: a worker that dies cannot
-    count any more.
+    picture that kills its worker takes no other with it, and never with only_new. Each claim counts as an attempt: a
+    worker that dies cannot count any more.
     """
     now = time.time()
     taken = {"state": ItemState.RUNNING, "fence": items.c.fence + 1, "attempts": items.c.attempts + 1,
@@ -77,7 +77,7 @@ def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float) -> tuple[Cl
         queued = and_(items.c.shard_id == shard_id, items.c.state == ItemState.QUEUED)
         rows = connection.execute(update(items).where(queued, items.c.attempts == 0).values(taken)
                                   .returning(*_CLAIMED)).all()
-        if not rows:
+        if not rows and not only_new:
             first = select(items.c.id).where(queued).order_by(items.c.attempts, items.c.name).limit(1).scalar_subquery()
             rows = connection.execute(update(items).where(items.c.id == first, items.c.state == ItemState.QUEUED)
                                       .values(taken).returning(*_CLAIMED)).all()
@@ -127,10 +127,11 @@ def release(ledger: Ledger, owner: str) -> int:
             attempts=items.c.attempts - 1, owner=None, lease_until=None)).rowcount
 
 
-def settle(ledger: Ledger, shard_id: int) -> None:
-    """Says of a shard whose message was worked off what it is now: closed, waiting, or another worker's."""
-    with ledger.write() as connection:
-        settle_shards(connection, [shard_id])
+def settle(ledger: Ledger, *shard_ids: int) -> None:
+    """Says of shards that were worked off what they are now: closed, waiting, or another worker's."""
+    if shard_ids:
+        with ledger.write() as connection:
+            settle_shards(connection, shard_ids)
 
 
 def expire(connection: Connection, now: float, shard_id: int | None = None) -> int:

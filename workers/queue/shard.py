@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.description import describe_job, load_backend, made_with
 from workers.failpoints import reach
+from workers.inputs import InputItem
 from workers.ledger import Claim, Finished, Ledger, claim, commit, release, renew
 from workers.ledger.claims import settle
+from workers.ledger.dispatch import unbegun_shard
 from workers.ledger.jobs import JobRow, get_job, note_problem, set_made_with, stop_job
 from workers.ledger.states import JobState
 from workers.outputs import PictureWriter, require_room, write_job
@@ -44,13 +47,36 @@ class Prepared:
     finishers: Finishers
 
 
+class ClaimStream:
+    """Claims as pictures to be read. When they run out, further ones are asked for, so that the pictures of the next
+    shard are read while the last ones of this shard are written."""
+
+    def __init__(self, first: tuple[Claim, ...], further: Callable[[], tuple[Claim, ...]]) -> None:
+        self._first, self._further = first, further
+        self.begun: deque[Claim] = deque()
+        """Those that were given out, in order."""
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __iter__(self) -> Iterator[InputItem]:
+        claims = self._first
+        while claims:
+            for entry in claims:
+                self.begun.append(entry)
+                yield entry.item
+            claims = self._further()
+
+
 class ShardWorker:
     """Works off shards, one at a time, and keeps the model between them."""
 
-    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool],
-                 min_free_mb: float = 0) -> None:
+    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool], min_free_mb: float = 0,
+                 go_on_s: float = 0) -> None:
+        """min_free_mb: what must be free on the disk. go_on_s: for so long a message is also taken for those of the
+        job's next shards."""
         self._ledger, self._lease_s, self._is_stopping = ledger, lease_s, is_stopping
-        self._min_free_mb = min_free_mb
+        self._min_free_mb, self._go_on_s = min_free_mb, go_on_s
         self._prepared: tuple[str, Prepared] | None = None
         self._segmenter: tuple[str, Segmenter] | None = None
         self._pools: dict[tuple[str, int], Finishers] = {}
@@ -91,13 +117,25 @@ class ShardWorker:
         if not claims:
             return False
         reach("claimed")
-        spec = prepared.spec
+        spec, until = prepared.spec, time.monotonic() + self._go_on_s
         state: str | None = JobState.RUNNING
-        outcomes = process([entry.item for entry in claims], prepared.segmenter, prepared.vocabulary, prepared.writer,
+        further: list[int] = []
+
+        def claim_further() -> tuple[Claim, ...]:
+            if claims[0].attempts > 1 or self._is_stopping() or time.monotonic() >= until:
+                return ()
+            next_id = unbegun_shard(self._ledger, job.id)
+            if next_id is None:
+                return ()
+            further.append(next_id)
+            return claim(self._ledger, next_id, owner, self._lease_s, only_new=True)
+
+        stream = ClaimStream(claims, claim_further)
+        outcomes = process(stream, prepared.segmenter, prepared.vocabulary, prepared.writer,
                            method=spec.refine, batch=spec.batch, workers=spec.workers, finishers=prepared.finishers)
         try:
             with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
-                for finished in _together(claims, outcomes):
+                for finished in _together(stream.begun, outcomes):
                     reach("committing")
                     committed = commit(self._ledger, job.id, finished)
                     reach("committed")
@@ -108,6 +146,7 @@ class ShardWorker:
                         return False
         finally:
             release(self._ledger, owner)
+            settle(self._ledger, *further)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 
     def _prepare(self, job: JobRow) -> Prepared:
@@ -174,12 +213,12 @@ def kept_alive(ledger: Ledger, owner: str, lease_s: float) -> Iterator[None]:
         thread.join()
 
 
-def _together(claims: tuple[Claim, ...], outcomes: Iterator[Outcome]) -> Iterator[list[Finished]]:
+def _together(begun: deque[Claim], outcomes: Iterator[Outcome]) -> Iterator[list[Finished]]:
     """Groups of results that are handed in at once."""
     ready: list[Finished] = []
     since = time.monotonic()
-    for entry, outcome in zip(claims, outcomes, strict=True):
-        ready.append(Finished(entry, outcome.result, outcome.files, outcome.decode_s, outcome.score_s,
+    for outcome in outcomes:
+        ready.append(Finished(begun.popleft(), outcome.result, outcome.files, outcome.decode_s, outcome.score_s,
                               outcome.finish_s))
         if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
             yield ready

@@ -18,6 +18,10 @@ from workers.queue.finalise import finalise
 from workers.queue.settings import read_settings
 from workers.queue.shard import ShardWorker
 
+GO_ON_S = 5.0
+"""A worker goes on with the next shards of a job by itself for so long, then it asks the queue, where a job that is
+more urgent may wait."""
+
 log = logging.getLogger("lexiseg")
 _stopping = mmap.mmap(-1, 1)
 """Shared with the child that works: 1 when the worker was asked to stop."""
@@ -43,7 +47,7 @@ def child_ledger(pid: int) -> Ledger:
 def child_worker(pid: int) -> ShardWorker:
     """The models of this process, loaded in its first task."""
     settings = read_settings()
-    return ShardWorker(child_ledger(pid), lease_s=settings.lease_s, min_free_mb=settings.min_free_mb,
+    return ShardWorker(child_ledger(pid), lease_s=settings.lease_s, min_free_mb=settings.min_free_mb, go_on_s=GO_ON_S,
                        is_stopping=is_stopping)
 
 
