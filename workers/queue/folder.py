@@ -33,9 +33,9 @@ log = logging.getLogger("lexiseg")
 class Channel(virtual.Channel):
     """Messages as files `<time>_<number>_<random>.<queue>.msg`."""
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.connection.client.transport_options["folder"])
+    def __init__(self, connection: Any, **options: Any) -> None:
+        super().__init__(connection, **options)
+        self.folder = Path(connection.client.transport_options["folder"])
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
         name = f"{time.time_ns():020}_{next(_number) % 10**6:06}_{uuid.uuid4().hex}"
@@ -85,7 +85,8 @@ class Channel(virtual.Channel):
 
     def basic_ack(self, delivery_tag: Any, multiple: bool = False) -> None:
         super().basic_ack(delivery_tag, multiple)
-        self.connection.look_soon()
+        if self.connection is not None:  # else it is being closed
+            self.connection.look_soon()
 
 
 class Transport(virtual.Transport):
