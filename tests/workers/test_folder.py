@@ -75,6 +75,20 @@ def test_several_readers_share_messages_while_they_are_written(connect):
     assert sorted(found) == list(range(200))
 
 
+def test_the_queue_that_is_named_first_goes_first(connect):
+    channel, found = connect(), []
+    for number in range(3):
+        channel._put("gpu.batch", message(number))
+        channel._put("gpu.interactive", message(number))
+    for queue in ("gpu.interactive", "gpu.batch"):
+        channel.basic_consume(queue, True, found.append, queue)
+    for _ in range(6):
+        channel._poll(None, lambda one, queue: found.append((queue, one["n"])))
+    assert found == [(queue, number) for queue in ("gpu.interactive", "gpu.batch") for number in range(3)]
+    with pytest.raises(Empty):
+        channel._poll(None, found.append)
+
+
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"[1]", b'{"body": 1}', b'{"properties": {}}',
                                      b'"' + b"a" * 100_000 + b'"'], ids=lambda content: repr(content[:12]))
 def test_what_is_no_message_is_thrown_away_and_stops_nobody(connect, tmp_path, content):

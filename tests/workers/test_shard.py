@@ -277,9 +277,9 @@ def test_the_next_shard_is_begun_before_the_last_results_of_this_one_are_handed_
     assert finish(ledger, job)
 
 
-@pytest.mark.parametrize("why", ["tried before", "of another worker", "stopping"])
+@pytest.mark.parametrize("why", ["tried before", "of another worker", "stopping", "an urgent job"])
 def test_shards_that_are_left_alone(ledger, make_spec, make_worker, why):
-    """What was tried before is done alone, since it may kill its worker."""
+    """What was tried before is done alone, since it may kill its worker; and a job that is more urgent comes first."""
     job = submit(ledger, make_spec(), shard_size=4).job
     first, second = hand_out(ledger, job, 4)
     worker = make_worker(go_on_s=600)
@@ -288,12 +288,14 @@ def test_shards_that_are_left_alone(ledger, make_spec, make_worker, why):
             connection.execute(items.update().where(items.c.shard_id == second).values(attempts=1))
     elif why == "of another worker":
         claim(ledger, second, "other", 60)
+    elif why == "an urgent job":
+        submit(ledger, make_spec(out=job.out + "2"), priority="interactive")
     else:
         worker.stopping = True
     worker.work(job.id, first, job.digest[:16])
     left = counts(ledger, job.id)
     assert (left["queued"], left["running"]) == {"tried before": (4, 0), "of another worker": (0, 4),
-                                                 "stopping": (8, 0)}[why]
+                                                 "stopping": (8, 0), "an urgent job": (4, 0)}[why]
 
 
 def test_odd_names_get_their_masks(ledger, make_spec, make_worker, photos, paint, tmp_path):

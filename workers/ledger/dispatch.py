@@ -45,14 +45,18 @@ def hand_out(ledger: Ledger, job: JobRow, window: int) -> list[int]:
             .returning(shards.c.id)).scalars())
 
 
-def unbegun_shard(ledger: Ledger, job_id: str) -> int | None:
-    """The first shard of a job whose message is under way and that nobody has tried; None if there is none."""
+def unbegun_shard(ledger: Ledger, job: JobRow) -> int | None:
+    """The first shard of a job whose message is under way and that nobody has tried; None if there is none, or while a
+    job is running that is more urgent."""
+    urgent = select(jobs.c.id).where(jobs.c.state == JobState.RUNNING, jobs.c.priority == "interactive",
+                                     job.priority != "interactive").exists()
+
     def with_items(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
         return select(items.c.id).where(items.c.shard_id == shards.c.id, *conditions).exists()
 
     with ledger.read() as connection:
         return connection.execute(
-            select(shards.c.id).where(shards.c.job_id == job_id, shards.c.state == ShardState.PUBLISHED,
+            select(shards.c.id).where(shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED, ~urgent,
                                       with_items(items.c.state == ItemState.QUEUED, items.c.attempts == 0),
                                       ~with_items(items.c.state == ItemState.RUNNING))
             .order_by(shards.c.id).limit(1)).scalar_one_or_none()

@@ -62,6 +62,13 @@ class Channel(virtual.Channel):
             log.warning("%s was no message and was thrown away", path)
         raise Empty
 
+    def _poll(self, cycle: Any, callback: Callable[..., None], timeout: float | None = None) -> None:
+        """A message of the first queue that has one: what is urgent is consumed first."""
+        for queue in self._active_queues:
+            with contextlib.suppress(Empty):
+                return self._get_and_deliver(queue, callback)
+        raise Empty
+
     def _size(self, queue: str) -> int:
         return len(self._names(queue))
 

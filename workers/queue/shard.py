@@ -124,7 +124,7 @@ class ShardWorker:
         def claim_further() -> tuple[Claim, ...]:
             if claims[0].attempts > 1 or self._is_stopping() or time.monotonic() >= until:
                 return ()
-            next_id = unbegun_shard(self._ledger, job.id)
+            next_id = unbegun_shard(self._ledger, job)
             if next_id is None:
                 return ()
             further.append(next_id)

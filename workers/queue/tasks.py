@@ -19,8 +19,8 @@ from workers.queue.settings import read_settings
 from workers.queue.shard import ShardWorker
 
 GO_ON_S = 5.0
-"""A worker goes on with the next shards of a job by itself for so long, then it asks the queue, where a job that is
-more urgent may wait."""
+"""A worker goes on with the next shards of a job by itself for so long, then it asks the queue, where another job may
+wait its turn."""
 
 log = logging.getLogger("lexiseg")
 _stopping = mmap.mmap(-1, 1)
