@@ -6,6 +6,7 @@ import functools
 import logging
 import mmap
 import os
+import time
 from typing import Any
 
 from celery import shared_task
@@ -21,6 +22,9 @@ from workers.queue.shard import ShardWorker
 GO_ON_S = 5.0
 """A worker goes on with the next shards of a job by itself for so long, then it asks the queue, where another job may
 wait its turn."""
+
+ASIDE_S = 2.0
+"""A worker that may not work on a job leaves its messages to the others for so long."""
 
 log = logging.getLogger("lexiseg")
 _stopping = mmap.mmap(-1, 1)
@@ -60,6 +64,8 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
         child_worker(os.getpid()).work(job_id, shard_id, digest)
     except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
         log.error("job %s, shard %s: %s", job_id, shard_id, error)
+        if error.code == Code.WORKER_DIFFERS:
+            time.sleep(ASIDE_S)
 
 
 @shared_task(name="lexiseg.finalise", ignore_result=True)
