@@ -63,3 +63,15 @@ def test_no_two_who_count_at_once_get_one_number(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(numbers) == list(range(1, 1601))
+
+
+def test_the_storm_disturbs_every_place_and_says_what_was_asked():
+    from benchmarks.chaos import CHANCES, PLANS, Toll, report
+
+    assert set(CHANCES) == set(POINTS) and all(0 < chance < 1 for chance in CHANCES.values())
+    full = PLANS["noop", False]
+    assert (full.kills, full.hits, full.wipes) == (100, 10, 10) and PLANS["pocket", False].kills == 30
+    counted = report(full, Toll())["[asked, reached]"]
+    assert {f"deaths at {point}": [10, 0] for point in POINTS}.items() <= counted.items()
+    assert not Toll(kills=100, wipes=10).is_enough(full)
+    assert Toll(kills=100, wipes=10, hits=dict.fromkeys(POINTS, 10)).is_enough(full)
