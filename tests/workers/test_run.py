@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -228,9 +227,9 @@ def test_ctrl_c_at_a_terminal_reaches_every_process(make_spec, tmp_path, paint, 
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
-    started = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0 and time.monotonic() - started < 20
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert len(list((tmp_path / "out/masks").iterdir())) < 400, "what was under way is finished, the rest is dropped"
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     check_stopped(tmp_path / "out", total=400)
 
