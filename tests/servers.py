@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 
@@ -79,10 +80,21 @@ def postgres_on(folder: Path, port: int, *, kill: bool = False) -> Iterator[str]
                                stderr=subprocess.DEVNULL, cwd=folder, **_postgres_user())
     try:
         wait_for(port, process)
-        yield f"postgresql://lexiseg@127.0.0.1:{port}/postgres"
+        url = f"postgresql://lexiseg@127.0.0.1:{port}/postgres"
+        while not _answers(url):  # after a crash it takes connections before it has mended its files
+            time.sleep(0.1)
+        yield url
     finally:
         process.send_signal(signal.SIGQUIT if kill else signal.SIGINT)  # PostgreSQL's immediate and fast shutdown
         process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=60).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _postgres_command(name: str) -> str:

@@ -24,7 +24,7 @@ GO_ON_S = 5.0
 wait its turn."""
 
 ASIDE_S = 2.0
-"""A worker that may not work on a job leaves its messages to the others for so long."""
+"""A worker that may not work on a job, or cannot reach the ledger, leaves its messages to the others for so long."""
 
 log = logging.getLogger("lexiseg")
 _stopping = mmap.mmap(-1, 1)
@@ -64,7 +64,7 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
         child_worker(os.getpid()).work(job_id, shard_id, digest)
     except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
         log.error("job %s, shard %s: %s", job_id, shard_id, error)
-        if error.code == Code.WORKER_DIFFERS:
+        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE):
             time.sleep(ASIDE_S)
 
 
