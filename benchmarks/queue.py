@@ -1,4 +1,4 @@
-"""What ledger and queue cost: `python -m benchmarks.queue [overhead] [pocket] [--images N] [--broker ...]`.
+"""What ledger and queue cost: `python -m benchmarks.queue [overhead|pocket] [--images N] [--broker ...]`.
 
 overhead: tiny pictures and a backend that costs nothing. The same pictures are done by `run_job` in a process of its
 own and by a job with one worker, and the difference per picture is the overhead; what writing and flushing one mask
@@ -209,7 +209,7 @@ def largest_child_mb(process: int) -> float:
 def main() -> None:
     """Reads the command line and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=("overhead", "pocket"), help="both if left out")
+    parser.add_argument("what", nargs="?", choices=("overhead", "pocket"), help="both if left out")
     parser.add_argument("--images", type=int, help="100,000 for overhead, 1,000 for pocket, if left out")
     parser.add_argument("--rounds", type=int, default=3, help="of pocket")
     parser.add_argument("--broker", default="filesystem")
@@ -220,7 +220,7 @@ def main() -> None:
         summary = run_job(make_spec(Path(given.alone[0]), "alone", given.alone[1]))
         print(json.dumps({"all s": time.perf_counter() - started, "images/s": summary.images_per_s}))
         return
-    for what in given.what or ("overhead", "pocket"):
+    for what in (given.what,) if given.what else ("overhead", "pocket"):
         with tempfile.TemporaryDirectory(prefix="lexiseg-queue-") as name:
             os.environ.update({"LEXISEG_LEDGER": f"{name}/ledger.sqlite", "LEXISEG_BROKER": given.broker})
             found = overhead(given.images or 100_000, Path(name)) if what == "overhead" else \
