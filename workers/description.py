@@ -44,7 +44,7 @@ def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> Ma
     model = ModelRecord(path=spec.model, sha256=getattr(segmenter, "digest", ""), name=getattr(card, "name", None),
                         licence=getattr(card, "licence", None),
                         known_words=None if known_words is None else len(known_words))
-    warnings = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
+    warnings: Sequence[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
     return MadeWith(model=model, versions=versions(), warnings=tuple(warnings), code_sha256=code_digest())
 
 

@@ -106,7 +106,7 @@ class Transport(virtual.Transport):
     Channel = Channel
     implements = virtual.Transport.implements.extend(asynchronous=True, exchange_type=frozenset(["direct"]))
     driver_type = driver_name = "folder"
-    default_port = 0
+    default_port: Any = 0
     _call_soon: Callable[[Callable[[], None]], Any] | None = None
 
     def driver_version(self) -> str:
@@ -122,9 +122,10 @@ class Transport(virtual.Transport):
             self._call_soon(self._look)
 
     def _look(self) -> None:
+        cycle: Any = self.cycle
         with contextlib.suppress(Empty):
             while True:  # until there is no message, or nobody has time for one
-                self.cycle.get(self._deliver)
+                cycle.get(self._deliver)
 
 
 def options(folder: Path) -> dict[str, Any]:
