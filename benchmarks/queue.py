@@ -51,7 +51,7 @@ SHARD = 64
 def overhead(images: int, work: Path) -> dict[str, Any]:
     """With the free backend; the environment says which ledger and queue."""
     save_pictures(work / "in", images, seed=1)
-    alone_s = run_alone(work, "noop")["all s"]
+    alone = run_alone(work, "noop")
     looks: list[float] = []
     memory: list[tuple[int, float, float]] = []
     with site(1) as ledger:
@@ -62,25 +62,29 @@ def overhead(images: int, work: Path) -> dict[str, Any]:
         while True:
             now = look(ledger, job.id, looks)
             if first is None and now:
-                first = (time.perf_counter(), now)
-            memory.append((now, resident_mb(os.getpid()), largest_child_mb(os.getpid())))
+                first = (time.perf_counter(), now, cpu_seconds())
+            memory.append((now, resident_mb(os.getpid()), max(map(resident_mb, below(os.getpid())), default=0.0)))
             if now == images:
                 break
             if not command_ms and now > images // 2:
                 command_ms = show_command_ms(job.id)
             time.sleep(0.25)
-        last = time.perf_counter()
+        last, cpu_s = time.perf_counter(), cpu_seconds()
         while read_progress(ledger, job.id).job.state != "done":
             time.sleep(0.1)
         ended = time.perf_counter()
     assert first is not None
-    queue_s = (last - first[0]) / max(1, images - first[1])
+    queue_s, queue_cpu_s = ((end - begin) / max(1, images - first[1])
+                            for begin, end in ((first[0], last), (first[2], cpu_s)))
     early = [row for row in memory if row[0] >= min(EARLY, images // 2)]
     return {
         "images": images, "submit s (asked: 60 for 100,000)": round(submit_s, 2),
-        "in process, ms per image": round(1000 * alone_s / images, 3),
+        "in process, ms per image": round(1000 * alone["all s"] / images, 3),
         "through the queue, ms per image": round(1000 * queue_s, 3),
-        "overhead, ms per image (asked: 3)": round(1000 * (queue_s - alone_s / images), 3),
+        "overhead, ms per image (asked: 3)": round(1000 * (queue_s - alone["all s"] / images), 3),
+        "the same of processor time, all processes": {
+            "in process": round(1000 * alone["cpu s"] / images, 3), "through the queue": round(1000 * queue_cpu_s, 3),
+            "overhead": round(1000 * (queue_cpu_s - alone["cpu s"] / images), 3)},
         "mask write and flush, ms": round(1000 * mask_seconds(work), 3),
         "comparing all files and writing the report, s": round(ended - last, 2),
         "watch and show, ms (asked: 200)": {"median": round(1000 * statistics.median(looks), 1),
@@ -128,8 +132,8 @@ def site(workers: int) -> Iterator[Ledger]:
 
 
 def run_alone(work: Path, backend: str) -> dict[str, float]:
-    """The same pictures by `run_job` in a process of its own: seconds in all, and pictures per second without loading
-    the model."""
+    """The same pictures by `run_job` in a process of its own: seconds in all, of the clock and of the processor, and
+    pictures per second without loading the model."""
     done = subprocess.run([sys.executable, "-m", "benchmarks.queue", "--alone", work, backend], check=True,
                           stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
@@ -171,9 +175,35 @@ def handed_in_per_s(ledger: Ledger, job_id: str) -> float:
     return (total - begun) / (last - first)
 
 
+def below(process: int) -> list[int]:
+    """The processes that a process has started, and those have."""
+    try:
+        tasks = os.listdir(f"/proc/{process}/task")  # a process belongs to the thread that started it
+        children = [int(child) for task in tasks
+                    for child in Path(f"/proc/{process}/task/{task}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return children + [deeper for child in children for deeper in below(child)]
+
+
 def resident_mb(process: int) -> float:
-    """Resident memory of a process, in MB."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Resident memory of a process, in MB; 0 for one that has ended."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of those below it, so far."""
+    total = time.process_time()
+    for process in below(os.getpid()):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def spread(values: list[float]) -> list[float]:
@@ -188,24 +218,6 @@ def mask_seconds(work: Path, count: int = 200) -> float:
     return (time.perf_counter() - started) / count
 
 
-def largest_child_mb(process: int) -> float:
-    """Resident memory of the largest process below this one, in MB."""
-    sizes = [0.0]
-    waiting = [process]
-    while waiting:
-        parent = waiting.pop()
-        try:
-            tasks = os.listdir(f"/proc/{parent}/task")  # a process belongs to the thread that started it
-            children = [child for task in tasks
-                        for child in Path(f"/proc/{parent}/task/{task}/children").read_text().split()]
-            if parent != process:
-                sizes.append(resident_mb(parent))
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        waiting += [int(child) for child in children]
-    return max(sizes)
-
-
 def main() -> None:
     """Reads the command line and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queue", description=__doc__)
@@ -216,9 +228,10 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2, metavar=("WORK", "BACKEND"), help="run_job in this process")
     given = parser.parse_args()
     if given.alone:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         summary = run_job(make_spec(Path(given.alone[0]), "alone", given.alone[1]))
-        print(json.dumps({"all s": time.perf_counter() - started, "images/s": summary.images_per_s}))
+        print(json.dumps({"all s": time.perf_counter() - started, "cpu s": time.process_time() - cpu,
+                          "images/s": summary.images_per_s}))
         return
     for what in (given.what,) if given.what else ("overhead", "pocket"):
         with tempfile.TemporaryDirectory(prefix="lexiseg-queue-") as name:
