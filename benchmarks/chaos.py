@@ -122,7 +122,8 @@ def run(plan: Plan, work: Path, *, seed: int, workers: int = 2, backend: str = "
     points.mkdir()
     settings = read_settings()
     ledger = open_ledger(settings.ledger)
-    disturbance = {"LEXISEG_FAILPOINTS": ",".join(f"{point}={value * plan.factor}" for point, value in CHANCES.items()),
+    chances = {point: min(value * plan.factor, 0.7) for point, value in CHANCES.items()}  # some always survive
+    disturbance = {"LEXISEG_FAILPOINTS": ",".join(f"{point}={value}" for point, value in chances.items()),
                    "LEXISEG_FAILPOINT_FOLDER": str(points), "LEXISEG_FAILPOINT_SEED": f"{seed}:{toll.jobs}",
                    "LEXISEG_NOOP_S": str(plan.seconds_each)}
     os.environ.update(disturbance)
