@@ -32,6 +32,15 @@ JobName = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job, it
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures, folders, patterns, and manifests "
                                              "(.jsonl, .csv).")]
 Out = Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")]
+ExportFormat = Annotated[str, typer.Option("--format", help="coco, panoptic, png, yolo, label-studio, cvat.")]
+ExportTo = Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; an earlier export of the "
+                                                                    "same format in it is replaced.")]
+PerClass = Annotated[bool, typer.Option("--per-class", help="One segment per class and picture, not one per connected "
+                                                            "part.")]
+Unmatched = Annotated[str, typer.Option("--unmatched", help="Classes without maps_to: keep, drop, error.")]
+ImagePrefix = Annotated[str | None, typer.Option("--image-prefix", metavar="TEXT", help="Label Studio: what stands "
+                                                 "before a picture's name in its address. "
+                                                 "[default: /data/local-files/?d=]")]
 Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive: before all batch jobs.")]
 
 
@@ -88,16 +97,8 @@ def segment(
 @app.command()
 def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a finished job.")],
-    format: Annotated[str, typer.Option("--format", help="coco, panoptic, png, yolo, label-studio, cvat.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; an earlier export of the same "
-                                                                 "format in it is replaced.")],
-    per_class: Annotated[bool, typer.Option("--per-class", help="One segment per class and picture, not one per "
-                                                                "connected part.")] = False,
-    unmatched: Annotated[str, typer.Option("--unmatched", help="Classes without maps_to: keep, drop, error.")]
-    = "keep",
-    image_prefix: Annotated[str | None, typer.Option("--image-prefix", metavar="TEXT", help="Label Studio: what stands "
-                                                     "before a picture's name in its address. "
-                                                     "[default: /data/local-files/?d=]")] = None,
+    format: ExportFormat, to: ExportTo, per_class: PerClass = False, unmatched: Unmatched = "keep",
+    image_prefix: ImagePrefix = None,
 ) -> None:
     """Write the masks of a job for another program."""
     from service.export import run_export
@@ -483,6 +484,17 @@ def jobs_retry(
         raise SettingError(Code.SETTING_INVALID, "Nothing was said to be tried again.", "--failed",
                            f"lexiseg jobs retry {job} --failed")
     jobs.retry(job)
+
+
+@jobs_app.command("export")
+def jobs_export(
+    job: JobName, format: ExportFormat, to: ExportTo, per_class: PerClass = False, unmatched: Unmatched = "keep",
+    image_prefix: ImagePrefix = None,
+) -> None:
+    """Write the masks of a job that is done, or of its sample, for another program; at once, without a worker."""
+    from service import jobs
+
+    jobs.export(job, format, to, per_class=per_class, unmatched=unmatched, image_prefix=image_prefix)
 
 
 @jobs_app.command("verify")

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,9 +28,8 @@ from parsers.vocabulary import Vocabulary
 from vision.refine import refine
 from vision.types import ConcurrentSegmenter, Sample, ScoreMap, Segmenter
 from workers.failpoints import reach
-from workers.inputs import InputItem
 from workers.outputs import PictureWriter, Written, failure
-from workers.prefetch import Loaded, prefetch
+from workers.prefetch import Items, Loaded, prefetch
 from workers.records import Result
 
 STAGE_PIXELS = 48_000_000
@@ -66,7 +65,7 @@ class Waiting:
     future: Future | None = None
 
 
-def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
+def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
             method: str, batch: int, workers: int | None = None, finishers: Finishers | None = None
             ) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.

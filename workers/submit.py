@@ -17,9 +17,9 @@ from workers import manifests
 from workers.inputs import InputItem, UnreadableFolder, iter_inputs
 from workers.ledger import JobRow, JobState, Ledger, NewJob
 from workers.ledger.intake import Intake, set_going, take_in
-from workers.ledger.jobs import Priority, create_job, forget_job, get_job, open_items
+from workers.ledger.jobs import Priority, create_job, forget_job, forget_new_items, get_job, item_names, open_items
 from workers.ledger.schema import jobs
-from workers.outputs import FILES, FOLDERS
+from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec
 
 NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "format_version"}
@@ -77,6 +77,8 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
                 raise InputError(Code.FOLDER_UNREADABLE, unreadable[0].message, "", "Check the permissions.")
             raise InputError(Code.NO_INPUTS, f"No pictures in {', '.join(spec.inputs[:5])}.",
                              "Files, folders, patterns and manifests.", "Name a folder that holds pictures.")
+        if intake.added + intake.changed and ignores_case(out):
+            refuse_equal_names(item_names(ledger, job.id), out)
     except BaseException:
         _undo(ledger, job, before)
         raise
@@ -159,6 +161,7 @@ def _undo(ledger: Ledger, job: JobRow, before: str) -> None:
         if before == JobState.SUBMITTING:
             forget_job(ledger, job)
         else:
+            forget_new_items(ledger, job)
             _set_state(ledger, job, before)
     except JobError:
         return

@@ -42,6 +42,7 @@ OPTIONS = {
     "jobs resume": ["job"],
     "jobs cancel": ["job"],
     "jobs retry": ["job", "--failed"],
+    "jobs export": ["job", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "jobs verify": ["job", "--json"],
     "vocabulary": [],
     "vocabulary check": ["file"],

@@ -3,6 +3,7 @@ agrees."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -38,7 +39,14 @@ class QueueSettings:
     """Seconds after which a shard's process is taken for hung and killed; below the hour after which Redis would send
     its message a second time."""
 
+    min_free_mb: float = 200.0
+    """Megabytes that stay free where OUT is and where an SQLite ledger is: with less, a job is stopped before the disk
+    is full. 0: never."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.min_free_mb < math.inf:
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_MIN_FREE_MB is {self.min_free_mb}.",
+                               "Megabytes, 0 or more.", "Leave it out for the default.")
         for name in ("lease_s", "stale_s", "window", "shard_limit_s"):
             value, limit = getattr(self, name), 3000
             if not 0 < value <= limit:
@@ -48,6 +56,10 @@ class QueueSettings:
             raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker.split('@')[-1]!r}.",
                                f"filesystem, or an address that begins with {', '.join(SERVERS)}.",
                                "Leave it out for the default.")
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which `read_settings` makes these settings, for the processes that are to share them."""
+        return {_variable(entry.name): str(getattr(self, entry.name)) for entry in fields(self)}
 
     @property
     def broker_folder(self) -> Path:
@@ -61,12 +73,16 @@ def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings
     environment = os.environ if environment is None else environment
     values: dict[str, str | float | int] = {}
     for entry in fields(QueueSettings):
-        text = environment.get(f"LEXISEG_{entry.name.upper()}")
+        text = environment.get(_variable(entry.name))
         if not text:
             continue
         try:
             values[entry.name] = int(text) if entry.type == "int" else float(text) if entry.type == "float" else text
         except ValueError as error:
-            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{entry.name.upper()} is {text!r}.", "A number.",
+            raise SettingError(Code.SETTING_INVALID, f"{_variable(entry.name)} is {text!r}.", "A number.",
                                "Leave it out for the default.") from error
     return QueueSettings(**values)  # type: ignore[arg-type]
+
+
+def _variable(name: str) -> str:
+    return f"LEXISEG_{name.upper()}"
