@@ -98,8 +98,8 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_partition(answer: str, names: Sequence[str]) -> Partition:
-    """The partition in an answer: {"dog": "animals"} with every name as a key, or any writing of groups. Clusters are in
-    the order of their first names, and members in the order of `names`. Raises AnswerError."""
+    """The partition in an answer: {"dog": "animals"} with every name as a key, or any writing of groups. Clusters are
+    in the order of their first names, and members in the order of `names`. Raises AnswerError."""
     groups = _labelled(answer, names)
     if groups is None:
         places = {member: cluster for cluster, members in read_clusters(answer, names=names).items()

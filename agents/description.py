@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from agents.calls import RawAnswer
 from agents.picture import Picture

@@ -7,8 +7,9 @@ import agents.offline  # isort: skip  # noqa: F401  # before the libraries below
 import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from agents.card import CARD_FILE, LanguageModelCard, load_llm_card
@@ -27,6 +28,7 @@ except ImportError as error:
     raise MissingPackageError(Code.PACKAGE_MISSING, f"Language models need a package that is not installed: {error}.",
                               "", "pip install 'lexiseg[agents]'") from error
 
+T = TypeVar("T")
 FIRST_WAIT_S = 0.25
 """Before the second attempt; doubled before each further one."""
 LONGEST_WAIT_S = 30.0
@@ -38,24 +40,23 @@ class EndpointChat(ChatOpenAI):
     """ChatOpenAI that tries again only after a lost connection, 5xx and 429, and raises LlmError.
 
     A time-out is not tried again: a server that is too slow gets slower by it. An answer that was cut at `max_tokens`
-    is an answer, with the finish reason "length".
+    is an answer, with the finish reason "length". The request goes out as it was built: the client's own `create` and
+    `parse` first copy it field by field, which takes longer than all the rest, and `parse` refuses answers that were
+    cut.
     """
 
     attempts: int = 4
 
     def _generate(self, messages: list[Any], stop: list[str] | None = None, run_manager: Any = None,
                   **kwargs: Any) -> ChatResult:
-        for attempt in range(1, self.attempts + 1):
-            try:
-                return super()._generate(messages, stop, run_manager, **kwargs)
-            except openai.LengthFinishReasonError as error:
-                return self._create_chat_result(error.completion)
-            except Exception as error:  # what a broken answer raises is not documented
-                wait = wait_before_retry(error, attempt)
-                if wait is None or attempt == self.attempts:
-                    raise explained(error, str(self.openai_api_base), self.model_name, attempt) from error
-                time.sleep(wait)
-        raise AssertionError("unreachable")
+        body = self._get_request_payload(messages, stop=stop, **kwargs)
+        return with_retries(lambda: self._ask(body), self.attempts, str(self.openai_api_base), self.model_name)
+
+    def _ask(self, body: dict[str, Any]) -> ChatResult:
+        answer = self.root_client.post("/chat/completions", body=body, cast_to=dict[str, Any])
+        if not isinstance(answer, dict) or not answer.get("choices"):
+            raise ValueError("the answer is no chat completion")
+        return self._create_chat_result(answer)
 
 
 def open_endpoint(url: str, *, name: str | None, style: Style | None, api_key: str | None,
@@ -105,18 +106,13 @@ def checked_url(url: str) -> str:
 
 
 def served_models(chat: EndpointChat, base_url: str) -> dict[str, dict[str, Any]]:
-    """Model name to what the server says of it that stays the same when the server is started again. Raises LlmError."""
-    for attempt in range(1, chat.attempts + 1):
-        try:
-            page = chat.root_client.models.list()
-            return {str(model.id): {key: value for key, value in (model.model_extra or {}).items()
-                                    if key in ("root", "max_model_len")} for model in page.data}
-        except Exception as error:
-            wait = wait_before_retry(error, attempt)
-            if wait is None or attempt == chat.attempts:
-                raise explained(error, base_url, None, attempt) from error
-            time.sleep(wait)
-    raise AssertionError("unreachable")
+    """Model name to what the server says of it that is the same after it was started again. Raises LlmError."""
+    def ask() -> dict[str, dict[str, Any]]:
+        page = chat.root_client.models.list()
+        return {str(model.id): {key: value for key, value in (model.model_extra or {}).items()
+                                if key in ("root", "max_model_len")} for model in page.data}
+
+    return with_retries(ask, chat.attempts, base_url, None)
 
 
 def local_card(root: Any) -> LanguageModelCard | None:
@@ -127,6 +123,19 @@ def local_card(root: Any) -> LanguageModelCard | None:
         return load_llm_card(Path(root))
     except ModelError:
         return None
+
+
+def with_retries(ask: Callable[[], T], attempts: int, where: str, model: str | None) -> T:
+    """What `ask` returns, tried `attempts` times where trying again may help. Raises LlmError."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return ask()
+        except Exception as error:  # what a broken answer raises is not documented
+            wait = wait_before_retry(error, attempt)
+            if wait is None or attempt == attempts:
+                raise explained(error, where, model, attempt) from error
+            time.sleep(wait)
+    raise AssertionError("attempts is at least 1")
 
 
 def wait_before_retry(error: Exception, attempt: int) -> float | None:
@@ -152,8 +161,8 @@ def explained(error: Exception, where: str, model: str | None, attempts: int) ->
                         "", "Give it more time with --llm-timeout, or ask for less at once with --llm-parallel.")
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
-        return LlmError(Code.LLM_UNAVAILABLE, f"No language model answers at {where}{tries}: {shorten(str(cause), 120)}.",
-                        "A server with the OpenAI interface, or --llm pocket.", START)
+        return LlmError(Code.LLM_UNAVAILABLE, f"No language model answers at {where}{tries}: "
+                        f"{shorten(str(cause), 120)}.", "A server with the OpenAI interface, or --llm pocket.", START)
     if not isinstance(error, openai.APIStatusError):
         return LlmError(Code.LLM_PROTOCOL, f"What {where} answers is not what the OpenAI interface says: "
                         f"{type(error).__name__}: {shorten(str(error), 120)}.", "A server such as vLLM.", START)

@@ -22,7 +22,7 @@ a photo takes ten times as long to write and to send."""
 JPEG_QUALITY = 95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """An upright RGB picture. Decoding files is not the business of this room: `image_HW3` comes from above."""
 

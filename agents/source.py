@@ -1,5 +1,5 @@
-"""Where knowledge comes from: the store first, then the language model, its answer checked, asked once more if it cannot
-be used, and made without it if that fails, too."""
+"""Where knowledge comes from: the store first, then the language model. Its answer is checked; it is asked once more if
+the answer cannot be used, and replaced if that fails, too."""
 
 from __future__ import annotations
 
@@ -136,7 +136,8 @@ class KnowledgeSource:
                 return Answer(record=record, outcome=outcome, problems=tuple(problems)), raw
         return Answer(record=question.fallback(raw), outcome="fallback", problems=tuple(problems)), raw
 
-    def _repair(self, messages: list[Message], refused: RawAnswer, problem: str, question: Question[R]) -> list[Message]:
+    def _repair(self, messages: list[Message], refused: RawAnswer, problem: str,
+                question: Question[R]) -> list[Message]:
         """The question again: with the refused answer and what is wrong with it, for models that read such a thing; the
         same question for those that were trained on it alone, which answer otherwise at a temperature above 0."""
         if self.model.style == "short":
