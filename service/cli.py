@@ -17,7 +17,7 @@ app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_co
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                               help="Check, show, match, merge, compare and freeze vocabulary files.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify and convert models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                        help="Large jobs: submit them, watch, steer and verify. Workers are started by lexiseg up.")
@@ -271,6 +271,21 @@ def models_verify(
 
     if not verify(models or []):
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@models_app.command("convert-llava-phi2")
+def models_convert_llava_phi2(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The directory of a LLaVA-Phi2 checkpoint.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The directory to write: new or empty.")],
+    vision_tower: Annotated[Path | None, typer.Option("--vision-tower", metavar="DIR", help="The CLIP or SigLIP, as "
+                            "transformers saves it, for a checkpoint that comes without one.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="bfloat16, float32.")] = "bfloat16",
+    json: o.AsJson = False,
+) -> None:
+    """Make a LLaVA-Phi2 checkpoint, of any published layout, ready for vLLM and transformers."""
+    from service.models import convert
+
+    convert(source, target, vision_tower, dtype, json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Weights of a checkpoint directory, one tensor at a time: safetensors, or torch files that hold nothing but tensors."""
+"""Weights of a checkpoint directory, one at a time: safetensors, or torch files that hold nothing but tensors."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 
+from agents.card import CARD_FILE, LanguageModelCard
 from agents.llava_phi2.checkpoint import Checkpoint
 from agents.llava_phi2.config import (
     TEXT,
@@ -37,7 +38,6 @@ HEAD_BIAS = f"{TEXT}lm_head.bias"
 HEAD, EMBEDDING = f"{TEXT}lm_head.weight", f"{TEXT}model.embed_tokens.weight"
 SHARD_BYTES = 2 << 30
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-Dtype = Literal["bfloat16", "float32"]
 
 
 class ConversionReport(BaseModel):
@@ -69,14 +69,14 @@ class ConversionReport(BaseModel):
     end_token: int
     image_tokens: int
     """Tokens that one picture becomes."""
-    dtype: Dtype
+    dtype: str
     notes: tuple[str, ...]
     """What a person should know: values taken from Phi-2 because the source is silent, and the like."""
     files: dict[str, str]
-    """File of the result to hexadecimal sha256."""
+    """File of the result to hexadecimal sha256; the model's card has them, too."""
 
 
-def convert_llava_phi2(source: Path, target: Path, *, tower: Path | None = None, dtype: Dtype = "bfloat16"
+def convert_llava_phi2(source: Path, target: Path, *, tower: Path | None = None, dtype: str = "bfloat16"
                        ) -> ConversionReport:
     """Converts the checkpoint in `source`; `target` then is a whole model directory, or untouched.
 
@@ -142,6 +142,9 @@ def convert_llava_phi2(source: Path, target: Path, *, tower: Path | None = None,
             image_tokens=config["image_seq_length"], dtype=dtype, notes=tuple(notes),
             files={path.name: sha256_file(path) for path in sorted(folder.iterdir())})
         write_atomic(folder / REPORT_FILE, pretty_json(report.model_dump(mode="json")))
+        card = LanguageModelCard(name=target.resolve().name, window=vision["image_size"], files=report.files,
+                                 context=text["max_position_embeddings"], trained_by=_origin(source_config))
+        write_atomic(folder / CARD_FILE, pretty_json(card.model_dump(mode="json")))
         folder.chmod(0o755)
         if target.exists():
             target.rmdir()  # it is empty
@@ -256,6 +259,10 @@ def _tower_differs(checkpoint: Checkpoint, mapping: Mapping, given: Checkpoint) 
         if ours.shape != theirs.shape or not torch.equal(ours.to(narrow), theirs.to(narrow)):
             return True
     return False
+
+
+def _origin(source_config: dict[str, Any]) -> str:
+    return f"lexiseg models convert-llava-phi2, from a {source_config.get('model_type', 'nameless')} checkpoint"
 
 
 def _part_of(name: str) -> str:

@@ -133,9 +133,9 @@ def tower_names(names: Iterable[str]) -> dict[str, Piece]:
     names in the target; weights of a text tower beside it are left out."""
     pieces = {}
     for name in names:
-        if match := re.fullmatch(r"(?:vision_model\.)?((?:embeddings|encoder|pre_layrnorm|post_layernorm)\..+)", name):
-            if not _DROPPED.search(name):
-                pieces[f"vision_tower.vision_model.{match[1]}"] = Piece(source=name)
+        match = re.fullmatch(r"(?:vision_model\.)?((?:embeddings|encoder|pre_layrnorm|post_layernorm)\..+)", name)
+        if match and not _DROPPED.search(name):
+            pieces[f"vision_tower.vision_model.{match[1]}"] = Piece(source=name)
     return pieces
 
 

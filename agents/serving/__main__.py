@@ -22,8 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="(default: %(default)s)")
-    parser.add_argument("--context", type=int, default=1024, metavar="TOKENS",
-                        help="prompt, picture and answer together (default: %(default)s)")
+    parser.add_argument("--context", type=int, metavar="TOKENS",
+                        help="prompt, picture and answer together (default: as many as the model takes)")
     parser.add_argument("--streams", type=int, default=16, metavar="N", help="requests worked on at once; more wait "
                         "(default: %(default)s)")
     parser.add_argument("--cache-mib", type=int, default=128, metavar="MIB",

@@ -1,7 +1,7 @@
 """One vLLM server on this machine's processor: what it is started with, whether it is well, how it is stopped.
 
-The model directory is checked before: a weight that vLLM silently leaves uninitialised, or a name at which it stops with
-a traceback, is said in words.
+The model directory is checked before: a weight that vLLM silently leaves uninitialised, or a name at which it stops
+with a traceback, is said in words.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     dtype: str = "float32"
-    context: int = 1024
-    """Tokens of prompt, picture and answer together."""
+    context: int | None = None
+    """Tokens of prompt, picture and answer together; None: as many as the model takes."""
     streams: int = 16
     """Requests worked on at once; more wait."""
     cache_mib: int = 128
@@ -55,8 +55,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for name, low, high in (("port", 1, 65535), ("context", 16, 1 << 20), ("streams", 1, 4096),
                                 ("cache_mib", 1, 1 << 20)):
-            if not low <= getattr(self, name) <= high:
-                raise SettingError(Code.SETTING_INVALID, f"{name} is {getattr(self, name)}.",
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise SettingError(Code.SETTING_INVALID, f"{name} is {value}.",
                                    f"From {low} to {high}.", "python -m agents.serving --help")
         if self.dtype not in DTYPES:
             raise SettingError(Code.SETTING_INVALID, f"dtype is {self.dtype!r}.", f"Allowed: {', '.join(DTYPES)}.",
@@ -77,7 +78,8 @@ def server_command(settings: ServerSettings) -> list[str]:
     return [str(settings.environment.absolute() / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server",
             "--model", str(settings.model.absolute()), "--served-model-name", settings.served_name,
             "--host", settings.host, "--port", str(settings.port), "--dtype", settings.dtype,
-            "--max-model-len", str(settings.context), "--max-num-seqs", str(settings.streams),
+            "--max-num-seqs", str(settings.streams),
+            *([] if settings.context is None else ["--max-model-len", str(settings.context)]),
             "--limit-mm-per-prompt", '{"image": 1}', "--enforce-eager", "--distributed-executor-backend", "uni",
             "--kv-cache-memory-bytes", str(settings.cache_mib << 20), "--seed", "0", "--generation-config", "vllm",
             "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
@@ -206,8 +208,8 @@ def check_model(directory: Path) -> None:
                          "chat_template.jinja.", convert)
     names = weight_names(directory)
     if HEAD_BIAS not in names:
-        raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no {HEAD_BIAS}; vLLM would take whatever is in memory "
-                         "for it and answer nonsense.", "The head's bias, zeros if the model has none.", convert)
+        raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no {HEAD_BIAS}; vLLM would take whatever is in "
+                         "memory for it and answer nonsense.", "The head's bias, zeros if the model has none.", convert)
     if not any(name.startswith(TOWER) for name in names):
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} has no weights named {TOWER}*, as vLLM reads them.",
                          "The names that lexiseg writes.", convert)

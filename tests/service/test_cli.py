@@ -47,6 +47,7 @@ OPTIONS = {
     "vocabulary diff": ["before", "after", "--json"],
     "vocabulary freeze": ["file", "--out"],
     "models": [],
+    "models convert-llava-phi2": ["source", "target", "--vision-tower", "--dtype", "--json"],
     "models list": ["--json"],
     "models verify": ["models"],
 }
