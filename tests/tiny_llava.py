@@ -21,7 +21,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-HEADS, HIDDEN, LAYERS, ROWS = 4, 32, 2, 300
+HEADS, HIDDEN, LAYERS, ROWS, CONTEXT = 4, 32, 2, 300, 1024
 VISION = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2,
           "image_size": 28, "patch_size": 7}
 PATCHES = 16
@@ -54,7 +54,7 @@ def make_parts(seed: int = 0, *, siglip: bool = False, scale: float = 0.3) -> Pa
     torch.manual_seed(seed)
     text = PhiForCausalLM(PhiConfig(
         vocab_size=ROWS, hidden_size=HIDDEN, intermediate_size=4 * HIDDEN, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, max_position_embeddings=512, partial_rotary_factor=0.5, rope_theta=10000.0,
+        num_attention_heads=HEADS, max_position_embeddings=CONTEXT, partial_rotary_factor=0.5, rope_theta=10000.0,
         tie_word_embeddings=False, bos_token_id=0, eos_token_id=0))
     tower: Any = (SiglipVisionModel(SiglipVisionConfig(**VISION, vision_use_head=False)) if siglip
                   else CLIPVisionModel(CLIPVisionConfig(**VISION)))
@@ -118,11 +118,11 @@ def config_of(wrapper: str, generation: str, *, siglip: bool = False) -> dict[st
     if generation == "orig":
         text: dict[str, Any] = {
             "vocab_size": ROWS, "n_embd": HIDDEN, "n_layer": LAYERS, "n_head": HEADS, "n_head_kv": None,
-            "n_inner": None, "n_positions": 512, "rotary_dim": HIDDEN // HEADS // 2, "activation_function": "gelu_new",
-            "layer_norm_epsilon": 1e-5}
+            "n_inner": None, "n_positions": CONTEXT, "rotary_dim": HIDDEN // HEADS // 2,
+            "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
     else:
         text = {"vocab_size": ROWS, "hidden_size": HIDDEN, "intermediate_size": 4 * HIDDEN,
-                "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "max_position_embeddings": 512,
+                "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "max_position_embeddings": CONTEXT,
                 "partial_rotary_factor": 0.5, "hidden_act": "gelu_new"}
     multimodal: dict[str, Any] = {"mm_projector_type": "mlp2x_gelu", "mm_vision_select_layer": -2,
                                   "mm_vision_select_feature": "patch", "image_aspect_ratio": "pad"}

