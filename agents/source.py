@@ -98,12 +98,6 @@ class KnowledgeSource:
     def __init__(self, model: LanguageModel, store: Store | None = None) -> None:
         self.model, self.store, self.tally = model, store, Tally()
 
-    def close(self) -> None:
-        """Closes the model's connections and the store."""
-        self.model.close()
-        if self.store is not None:
-            self.store.close()
-
     def answer(self, question: Question[R]) -> Answer[R]:
         """The record for a question: from the store, or by one call of the model and at most one repair.
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,17 @@ def knowledge_source(options: LlmOptions) -> Iterator[KnowledgeSource]:
     LlmError, ModelError, SettingError, MissingPackageError."""
     given = {"timeout_s": options.timeout_s, "concurrency": options.parallel}
     settings = CallSettings(**{name: value for name, value in given.items() if value is not None})
-    model = open_model(options.llm or os.environ.get("LEXISEG_LLM") or "pocket", name=options.name, settings=settings,
-                       api_key=os.environ.get("LEXISEG_LLM_KEY"))
     where = options.store or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
-    store = None if where == NO_STORE else open_store(where)
-    source = KnowledgeSource(model, store)
-    try:
+    with ExitStack() as stack:
+        store = None if where == NO_STORE else open_store(where)
+        if store is not None:
+            stack.callback(store.close)
+        model = open_model(options.llm or os.environ.get("LEXISEG_LLM") or "pocket", name=options.name,
+                           api_key=os.environ.get("LEXISEG_LLM_KEY"), settings=settings)
+        stack.callback(model.close)
+        source = KnowledgeSource(model, store)
+        stack.callback(lambda: warn(source.tally.warnings()))
         yield source
-    finally:
-        warn(source.tally.warnings())
-        source.close()
 
 
 def subclasses(names: str, count: int, options: LlmOptions, *, gloss: str | None = None, as_json: bool = False) -> None:
