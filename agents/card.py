@@ -62,8 +62,8 @@ def load_llm_card(directory: Path) -> LanguageModelCard:
 
 
 def find_llm(name_or_dir: str) -> Path:
-    """The directory of a model given as `pocket`, as a directory, or as a name below the models' folder (LEXISEG_MODELS,
-    else `models/` of the project). Raises ModelError (`model-missing`)."""
+    """The directory of a model given as `pocket`, as a name below the models' folder (LEXISEG_MODELS, else `models/` of
+    the project), or as a directory. Raises ModelError (`model-missing`)."""
     root = Path(os.environ.get("LEXISEG_MODELS") or Path(__file__).resolve().parent.parent / "models")
     wanted = POCKET if name_or_dir == "pocket" else name_or_dir
     for candidate in (root / wanted, Path(wanted).expanduser()):
