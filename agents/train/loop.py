@@ -37,14 +37,16 @@ class Plan:
     """A step."""
     texts: int = 40
     """Questions without a picture a step."""
-    loose: float = 0.6
+    loose: float = 0.5
     """Share of the pictures with strongly varied styles."""
-    muon: float = 0.01
-    """Highest rate of the matrices of the text layers."""
-    adam: float = 1.5e-3
-    """Highest rate of embeddings, head, projector, norms and biases."""
-    tower: float = 3e-4
-    """Highest rate of the vision tower, which begins as the pocket CLIP's."""
+    text: float = 0.015
+    """Highest rate of the matrices inside the text layers (Muon)."""
+    tower: float = 0.004
+    """Highest rate of the matrices inside the vision tower (Muon), which begins as the pocket CLIP's."""
+    rest: float = 2e-3
+    """Highest rate of embeddings, head, projector and of the text layers' norms and biases (AdamW)."""
+    tower_rest: float = 2e-4
+    """Highest rate of the tower's embeddings, norms and biases (AdamW)."""
     naming: float = 0.5
     """Weight of the loss that asks each patch for its name."""
     naming_first: int = 200
@@ -100,23 +102,21 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
 
 
 def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple[Optimisers, tuple[float, ...]]:
-    """Muon for the matrices inside the text layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon),
-    AdamW for the rest and, at a lower rate, for the tower; with their highest rates."""
-    inner, outer, tower = [], [], []
+    """Muon for the matrices inside the layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), AdamW for
+    the rest; with their highest rates. LLaVA reads the tower before its last norm, which therefore stays as it is."""
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, weight in network.named_parameters():
-        if "vision_tower" in name:
-            if "post_layernorm" not in name:  # LLaVA reads the layer before it
-                tower.append(weight)
-        elif "language_model.layers" in name and weight.ndim == 2:
-            inner.append(weight)
-        else:
-            outer.append(weight)
-    optimisers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(inner, lr=plan.muon, momentum=0.95, weight_decay=0.01),
-        torch.optim.AdamW(outer, lr=plan.adam, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0),
-        torch.optim.AdamW(tower, lr=plan.tower, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01),
-    ]
-    return optimisers, (plan.muon, plan.adam, plan.tower)
+        if "post_layernorm" not in name:
+            groups.setdefault((".layers." in name and weight.ndim == 2, "vision_tower" in name), []).append(weight)
+    optimisers: list[torch.optim.Optimizer] = []
+    peaks = []
+    for (is_matrix, sees), peak in (((True, False), plan.text), ((True, True), plan.tower), ((False, False), plan.rest),
+                                    ((False, True), plan.tower_rest)):
+        weights = groups[is_matrix, sees]
+        optimisers.append(torch.optim.Muon(weights, lr=peak, momentum=0.95, weight_decay=0.01) if is_matrix else
+                          torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
+        peaks.append(peak)
+    return optimisers, tuple(peaks)
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch,

@@ -85,8 +85,8 @@ def presence(scene: Scene, rng: Generator) -> Example:
 
 
 def assignment(scene: Scene, rng: Generator) -> Example:
-    """Some clusters that the picture shows and some that it does not; all that it shows are answered, in their order."""
-    groups = list({thing.superclass for thing in scene.objects if rng.random() < 0.7})
+    """Some clusters that the picture shows and some that it does not; the answer has all that it shows, in order."""
+    groups = list(dict.fromkeys(thing.superclass for thing in scene.objects if rng.random() < 0.7))
     groups += [group for group in rng.choice(list(superclasses()), size=int(rng.integers(1, 4)), replace=False)
                if group not in {thing.superclass for thing in scene.objects}]
     with_textures = rng.random() < 0.25
