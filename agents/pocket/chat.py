@@ -1,4 +1,4 @@
-"""A chat model of LangChain that answers in process, bound to JSON Schemas by the same grammars as the server (xgrammar).
+"""A chat model of LangChain that answers in process, bound to JSON Schemas by xgrammar as the server's answers are.
 
 One call runs at a time (a lock), in float32 on the CPU. Greedy answers equal those of vLLM in float32.
 """
@@ -95,8 +95,9 @@ class PocketChat(BaseChatModel):
             sampling |= {"temperature": heat, "top_k": 0, "top_p": 1.0}
         with self._lock, torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed if seed is None else seed)
-            ids = self._network.generate(**inputs, max_new_tokens=tokens, logits_processor=self._grammar(response_format),
-                                         **sampling)[0, length:].tolist()
+            grammar = self._grammar(response_format)
+            output = self._network.generate(**inputs, max_new_tokens=tokens, logits_processor=grammar, **sampling)
+        ids = output[0, length:].tolist()
         end = self._network.config.text_config.eos_token_id
         finish = "stop" if ids and ids[-1] == end else "length"
         return tokenizer.decode(ids, skip_special_tokens=True), finish
@@ -132,7 +133,7 @@ def _import_xgrammar() -> Any:
 
 
 def _turns(messages: Sequence[BaseMessage]) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """Messages as the chat template takes them, and their pictures. The template knows two roles, user and assistant."""
+    """Messages as the chat template takes them (it knows two roles, user and assistant), and their pictures."""
     turns, pictures = [], []
     for message in messages:
         if not isinstance(message, HumanMessage | AIMessage):

@@ -102,8 +102,8 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
 
 
 def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple[Optimisers, tuple[float, ...]]:
-    """Muon for the matrices inside the layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), AdamW for
-    the rest; with their highest rates. LLaVA reads the tower before its last norm, which therefore stays as it is."""
+    """Muon for the matrices inside the layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), AdamW
+    for the rest; with their highest rates. LLaVA reads the tower before its last norm, which stays as it is."""
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, weight in network.named_parameters():
         if "post_layernorm" not in name:

@@ -44,19 +44,20 @@ SAME = {"near": "next to", "beside": "next to", "left of": "to the left of", "ri
 LINKS = (" and ", ", ", " and also ", " as well as ", " plus ", ", and ")
 ENDS = ("", "", "", "", ".", " please", " in the pictures", " in these images", " in every picture", "!")
 EVERYDAY = (
-    "person", "man", "woman", "child", "car", "tree", "bench", "table", "road", "street", "wall", "floor", "shoe", "hat",
-    "ball", "boat", "plane", "truck", "cup", "plate", "lamp", "desk", "sofa", "box", "bag", "shelf", "tool", "toy",
-    "machine", "pipe", "valve", "cable", "screw", "helmet", "vest", "bottle", "glass", "knife", "fork", "screen", "phone",
-    "sign", "light", "pole", "fence", "roof", "river", "sea", "field", "hill", "stone", "path", "garden", "kitchen",
-    "patient", "nurse", "syringe", "glove", "mask", "bandage", "crane", "container", "rope", "barrel", "furniture",
-    "plant", "leaf", "cake", "apple", "book", "pen", "paper", "fire", "smoke", "cloud", "rain", "thing", "object",
+    "person", "man", "woman", "child", "car", "tree", "bench", "table", "road", "street", "wall", "floor", "shoe",
+    "hat", "ball", "boat", "plane", "truck", "cup", "plate", "lamp", "desk", "sofa", "box", "bag", "shelf", "tool",
+    "toy", "machine", "pipe", "valve", "cable", "screw", "helmet", "vest", "bottle", "glass", "knife", "fork",
+    "screen", "phone", "sign", "light", "pole", "fence", "roof", "river", "sea", "field", "hill", "stone", "path",
+    "garden", "kitchen", "patient", "nurse", "syringe", "glove", "mask", "bandage", "crane", "container", "rope",
+    "barrel", "furniture", "plant", "leaf", "cake", "apple", "book", "pen", "paper", "fire", "smoke", "cloud",
+    "rain", "thing", "object",
 )
 """Words of requests that are no names of the pictogram world."""
 _SYLLABLES = ("ba", "ko", "tri", "mel", "son", "gra", "pi", "ter", "lo", "van", "shu", "der", "ly", "ne", "cro", "fal",
               "wi", "per", "ton", "zu", "hab", "ock", "ing", "er", "al", "est", "qui", "jo", "mar", "ble", "ni", "sta")
 REQUEST_WORDS = tuple(sorted({
     word for text in (*VERBS, *EVERY, *KINDS, *ONE, *EVERYTHING, *UNNAMED, *RELATIONS, *SAME, *LINKS, *ENDS, *EVERYDAY,
-                      *(text for texts in RELATIONS.values() for text in texts), "which that with color colored but not")
+                      *(text for texts in RELATIONS.values() for text in texts), "which that with colour but not")
     for word in re.findall(r"[a-z]{2,}", text)} | set(RELATIONS)))
 
 

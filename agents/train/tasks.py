@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from numpy.random import Generator
 
@@ -79,8 +81,8 @@ def presence(scene: Scene, rng: Generator) -> Example:
     elif draw < 0.75:
         name = _pick(superclasses()[thing.superclass], rng)
     else:
-        name = _pick(list(_pick([seen_names(), seen_names(), tuple(superclasses()), texture_names(), tuple(WIDER)], rng)),
-                     rng)
+        pools = [seen_names(), seen_names(), tuple(superclasses()), texture_names(), tuple(WIDER)]
+        name = _pick(_pick(pools, rng), rng)
     return Example(question("presence", name=quoted(name)), _json({"answer": "yes" if name in there else "no"}))
 
 
@@ -145,7 +147,7 @@ def _centre(scene: Scene, index: int) -> float:
     return x + width / 2
 
 
-def _pick(options, rng: Generator):
+def _pick(options: Sequence[Any], rng: Generator) -> Any:
     return options[int(rng.integers(len(options)))]
 
 

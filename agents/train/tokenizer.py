@@ -78,7 +78,7 @@ def _pattern() -> str:
 
 
 def _bounded(piece: str) -> str:
-    """A piece that begins or ends with a letter does not stand inside of a word."""
+    """A piece that begins or ends with a letter does not stand inside of a word; the ending of a plural may follow."""
     start = r"(?<!\w)" if piece[0].isalnum() else ""
-    end = r"(?!\w)" if piece[-1].isalnum() else ""
+    end = r"(?=(?:e?s)?(?!\w))" if piece[-1].isalnum() else ""
     return f"{start}{re.escape(piece)}{end}"
