@@ -64,7 +64,8 @@ def test_closed_answers_are_json_of_the_schema_even_from_random_weights(chat, sc
         assert check(json.loads(answer.content))
 
 
-@pytest.mark.parametrize("schema", [names_schema(3), labels_schema(NAMES), plan_schema()], ids=["names", "labels", "plan"])
+@pytest.mark.parametrize("schema", [names_schema(3), labels_schema(NAMES), plan_schema()],
+                         ids=["names", "labels", "plan"])
 def test_open_answers_keep_to_the_schema_as_far_as_they_go(chat, schema):
     answer = chat.invoke(_user("Name them."), max_tokens=30, response_format=response_format("x", schema))
     first = next(iter(schema["properties"]))

@@ -100,7 +100,8 @@ def test_only_answers_are_learnt_up_to_their_end():
     tokenizer = make_tokenizer()
     rows = pack([[Example("Describe the picture.", "A dog on the grass.")]], tokenizer, after_picture=True)
     tokens, learn = rows.tokens_BT[0], rows.learn_BT[0]
-    assert tokenizer.decode(tokens[1:][learn[:-1]].tolist(), skip_special_tokens=False) == "A dog on the grass.<|endoftext|>"
+    learnt = tokenizer.decode(tokens[1:][learn[:-1]].tolist(), skip_special_tokens=False)
+    assert learnt == "A dog on the grass.<|endoftext|>"
     assert rows.positions_BT[0, 0] == 1 + GRID * GRID
     text = pack([[Example("Name 7 kinds of \"bird\".", "x")]], tokenizer, after_picture=False)
     assert text.positions_BT[0, 0] == 0
