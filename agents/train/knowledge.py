@@ -48,18 +48,28 @@ def superclass_of() -> dict[str, str]:
     return found | dict.fromkeys(texture_names(), TEXTURE_GROUP)
 
 
+KIND_WORDS = ("small", "large", "red", "blue", "green", "yellow", "black", "brown", "pink", "purple")
+"""Where a class has few finer names, these before its name are kinds of it, too: things in scenes are so dyed."""
+
+
 @cache
-def kinds_of(name: str) -> tuple[str, ...]:
-    """The finer names of a class, best known first: of a super-class its names, of a wider word some of each of its
-    super-classes in turn, of a name the names that end in it, and else the name itself."""
+def finer_names(name: str) -> tuple[str, ...]:
+    """The finer names of a class that the world has, best known first: of a super-class its names, of a wider word some
+    of each of its super-classes in turn, of a name the names that end in it."""
     if name in superclasses():
-        return tuple(one for one in superclasses()[name] if one != name) or (name,)
+        return tuple(one for one in superclasses()[name] if one != name)
     if name in WIDER:
         columns = [superclasses()[group] for group in WIDER[name]]
         longest = max(map(len, columns))
         return tuple(column[i] for i in range(longest) for column in columns if i < len(column))
-    finer = tuple(one for one in superclass_of() if one.endswith(f" {name}"))
-    return finer or (name,)
+    return tuple(one for one in superclass_of() if one.endswith(f" {name}"))
+
+
+def kinds_of(name: str, count: int) -> tuple[str, ...]:
+    """At most `count` kinds of a class: its finer names, and where they are less than half of `count`, so many sizes
+    and colours of it."""
+    finer = finer_names(name)[:count]
+    return (*finer, *(f"{word} {name}" for word in KIND_WORDS[: max(0, -(-count // 2) - len(finer))]))
 
 
 def seen_names() -> tuple[str, ...]:

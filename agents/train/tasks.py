@@ -19,7 +19,7 @@ from agents.train.knowledge import (
     superclass_of,
     superclasses,
 )
-from agents.train.requests import draw_request, spelt_word
+from agents.train.requests import EVERYDAY, draw_request, spelt_word
 from agents.train.tokenizer import PLACES, PREDICATES
 from vision.datasets.captions import with_article
 from vision.datasets.scene import Scene
@@ -116,20 +116,23 @@ def text_example(rng: Generator) -> Example:
 
 
 def subclasses(rng: Generator) -> Example:
-    """The kinds of a class, best known first."""
+    """The kinds of a class, best known first; a few classes are words that nobody knows."""
     draw = rng.random()
-    name = _pick(list(superclasses() if draw < 0.75 else WIDER if draw < 0.85 else superclass_of()), rng)
+    name = spelt_word(rng) if draw < 0.08 else _pick(
+        list(superclasses() if draw < 0.7 else WIDER if draw < 0.78 else EVERYDAY if draw < 0.84 else superclass_of()),
+        rng)
     count = int(rng.choice((7, 10, int(rng.integers(1, 11)))))
     return Example(question("subclasses", name=quoted(name), count=str(count)),
-                   _json({"names": list(kinds_of(name)[:count])}))
+                   _json({"names": list(kinds_of(name, count))}))
 
 
 def clusters(rng: Generator) -> Example:
     """A cluster for each of some names; sometimes after a first answer that is partly wrong."""
-    groups = rng.choice(list(superclasses()), size=int(rng.integers(1, 6)), replace=False)
+    many = rng.random() < 0.15
+    groups = rng.choice(list(superclasses()), size=int(rng.integers(1, 11 if many else 6)), replace=False)
     pool = [name for group in groups for name in superclasses()[group]]
     pool += texture_names() if rng.random() < 0.3 else ()
-    names = [str(name) for name in rng.permutation(pool)[: int(rng.integers(2, 16))]]
+    names = [str(name) for name in rng.permutation(pool)[: int(rng.integers(2, 36 if many else 14))]]
     if rng.random() < 0.2:
         names.insert(int(rng.integers(len(names) + 1)), spelt_word(rng))
     answer = {name: superclass_of().get(name, UNKNOWN_GROUP) for name in names}
