@@ -12,8 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration
+from transformers.utils import logging
 
 from parsers.errors import Code, ModelError
+
+
+HEAD = {r"^language_model\.lm_head\.": "lm_head."}
+"""Stored name of the head to its own; transformers renames for its own classes alone."""
 
 
 class PhiLlava(LlavaForConditionalGeneration):
@@ -31,11 +36,17 @@ def load_network(directory: Path, dtype: torch.dtype = torch.float32) -> PhiLlav
     Raises ModelError (`model-corrupt`) where weights are missing or of another shape.
     """
     report: Any
+    is_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         network, report = PhiLlava.from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True)
+            directory, local_files_only=True, use_safetensors=True, dtype=dtype, key_mapping=HEAD,
+            output_loading_info=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise _corrupt(directory, str(error).splitlines()[0]) from error
+    finally:
+        if is_shown:
+            logging.enable_progress_bar()
     missing = sorted(report["missing_keys"])
     if missing:
         raise _corrupt(directory, f"the weights {', '.join(missing[:3])} are missing")

@@ -47,10 +47,10 @@ class Plan:
     """Highest rate of embeddings, head, projector and of the text layers' norms and biases (AdamW)."""
     tower_rest: float = 2e-4
     """Highest rate of the tower's embeddings, norms and biases (AdamW)."""
+    tower_after: int = 150
+    """Steps that the tower stays as it is, until the text layers ask it for something."""
     naming: float = 0.5
     """Weight of the loss that asks each patch for its name."""
-    naming_first: int = 200
-    """For so many steps it weighs 1."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
@@ -84,7 +84,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
-        losses.append(train_step(network, optimisers, batch, 1.0 if step < plan.naming_first else plan.naming))
+        losses.append(train_step(network, optimisers, batch, naming=plan.naming, frozen=step < plan.tower_after))
         step += 1
         late = time.monotonic() - started > 60 * minutes
         if step % report == 0 or late or step == plan.steps:
@@ -119,10 +119,11 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
     return optimisers, tuple(peaks)
 
 
-def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch,
-               naming: float) -> dict[str, float]:
-    """One update; returns the losses."""
-    features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
+def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
+               frozen: bool) -> dict[str, float]:
+    """One update; returns the losses. frozen: the tower stays as it is."""
+    with torch.set_grad_enabled(not frozen):
+        features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
     seen, patches_BPD = answer_loss(network, batch.questions, features_BPV)
     known_BP = batch.names_BP >= 0
     assert patches_BPD is not None

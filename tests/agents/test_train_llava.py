@@ -31,7 +31,7 @@ from agents.train.tokenizer import make_tokenizer
 from vision.datasets.sprites import PICTOGRAMS, concepts
 
 SHEET = PICTOGRAMS / "noto.webp"
-TINY = Plan(steps=4, pictures=2, texts=3)
+TINY = Plan(steps=4, pictures=2, texts=3, tower_after=2)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_the_loss_falls_on_one_batch(batch, pocket_clip):
     for optimiser, peak in zip(optimisers, peaks, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = 0.5 * peak
-    losses = [train_step(network, optimisers, batch, 1.0) for _ in range(12)]
+    losses = [train_step(network, optimisers, batch, naming=1.0, frozen=False) for _ in range(12)]
     assert all(losses[-1][name] < 0.6 * losses[0][name] for name in losses[0])
 
 
