@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -26,7 +27,8 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
 )
-PREFIXES = (("model.vision_tower.", "vision_tower.vision_model."), ("model.multi_modal_projector.",) * 2,
+PREFIXES = (("model.vision_tower.", "vision_tower.vision_model."),
+            ("model.multi_modal_projector.", "multi_modal_projector."),
             ("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head."))
 
 
@@ -44,8 +46,7 @@ def write_model(weights: dict[str, Tensor], out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     named = {stored_name(name): value.to(torch.float16).contiguous() for name, value in weights.items()}
     write_atomic(out / WEIGHTS, save(named, {"format": "pt"}))
-    config = make_config().to_dict() | {"dtype": "float32", "torch_dtype": "float32"}
-    write_atomic(out / "config.json", pretty_json(config))
+    write_atomic(out / "config.json", pretty_json(stored_config()))
     end, padding = (make_tokenizer().token_to_id(word) for word in (END, PADDING))
     write_atomic(out / "generation_config.json", pretty_json(
         {"do_sample": False, "bos_token_id": end, "eos_token_id": end, "pad_token_id": padding}))
@@ -72,10 +73,30 @@ def write_model(weights: dict[str, Tensor], out: Path) -> Path:
     return out
 
 
+def stored_config() -> dict[str, Any]:
+    """`config.json` without what is the same for every model, in the older spelling of the rotary values, which every
+    transformers and vLLM read."""
+    config = make_config()
+    text, vision = config.text_config, config.vision_config
+    kept = {name: getattr(config, name) for name in (
+        "architectures", "model_type", "image_token_index", "image_seq_length", "projector_hidden_act",
+        "multimodal_projector_bias", "vision_feature_layer", "vision_feature_select_strategy", "tie_word_embeddings")}
+    text_kept = {name: getattr(text, name) for name in (
+        "architectures", "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "num_key_value_heads", "hidden_act", "max_position_embeddings", "layer_norm_eps",
+        "qk_layernorm", "resid_pdrop", "embd_pdrop", "attention_dropout", "tie_word_embeddings", "bos_token_id",
+        "eos_token_id", "pad_token_id")}
+    vision_kept = {name: getattr(vision, name) for name in (
+        "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size",
+        "patch_size", "hidden_act", "layer_norm_eps", "projection_dim")}
+    rotary = {name: text.rope_parameters[name] for name in ("partial_rotary_factor", "rope_theta")}
+    return kept | {"dtype": "float32", "text_config": text_kept | rotary | {"dtype": "float32"},
+                   "vision_config": vision_kept | {"dtype": "float32"}}
+
+
 def stored_name(name: str) -> str:
     """transformers' name of a weight as it is stored: the older names, which every version and vLLM read."""
     for ours, stored in PREFIXES:
         if name.startswith(ours):
-            stored = "multi_modal_projector." if "projector" in ours else stored
             return stored + name.removeprefix(ours)
     raise ValueError(f"There is no stored name for the weight {name}.")
