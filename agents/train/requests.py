@@ -17,7 +17,8 @@ Plan = dict[str, object]
 
 VERBS = ("mask", "segment", "find", "show", "show me", "outline", "mark", "select", "label", "highlight", "get",
          "cut out", "please mask", "please find", "give me", "i want", "look for", "detect", "draw", "where is",
-         "can you find", "i need masks of", "make masks for", "pick out")
+         "can you find", "i need masks of", "make masks for", "pick out", "i need", "just", "only", "masks for",
+         "could you mark", "please segment", "locate", "extract", "isolate", "circle", "which pixels are", "mask out")
 EVERY = ("every {}", "all {}s", "each {}", "any {}", "all kinds of {}", "every kind of {}", "all the {}s", "{}s",
          "every single {}", "all types of {}s")
 KINDS = ("all kinds of {}", "every kind of {}", "all types of {}s")
@@ -26,21 +27,24 @@ EVERYTHING = ("everything", "everything you can see", "everything you see", "all
               "all objects", "the whole picture", "anything", "everything in the picture", "whatever you can find",
               "all that is there", "everything in the image", "all of it")
 UNNAMED = ("whatever {}", "everything that {}", "anything that {}", "all things that {}", "everything {}", "what {}",
-           "whatever thing {}", "the things that {}")
+           "whatever thing {}", "the things that {}", "anything {}", "all things {}", "things {}", "all objects {}",
+           "whatever else {}")
+SHORT = ("everything {}", "anything {}", "all things {}", "things {}", "all objects {}")
+"""Those that are followed by a place without a verb."""
+QUALIFIED = ("every {} thing", "all {} things", "everything {}", "all {} objects", "{} things", "anything {}",
+             "whatever is {}", "everything that is {}", "the {} things")
 RELATIONS = {
-    "on": ("is on", "stands on", "lies on", "sits on", "rests on"),
-    "next to": ("is next to", "stands next to", "is near", "is beside", "stands beside"),
-    "to the left of": ("is to the left of", "is left of", "stands to the left of"),
-    "to the right of": ("is to the right of", "is right of", "stands to the right of"),
-    "above": ("is above", "hangs above", "is over", "flies above"),
-    "below": ("is below", "is under", "lies below", "is beneath"),
+    "on": ("is on", "stands on", "lies on", "sits on", "rests on", "is on top of"),
+    "next to": ("is next to", "stands next to", "is near", "is beside", "stands beside", "is close to", "is by"),
+    "to the left of": ("is to the left of", "is left of", "stands to the left of", "is on the left of"),
+    "to the right of": ("is to the right of", "is right of", "stands to the right of", "is on the right of"),
+    "above": ("is above", "hangs above", "is over", "flies above", "is higher than"),
+    "below": ("is below", "is under", "lies below", "is beneath", "is underneath"),
     "in front of": ("is in front of", "stands in front of"),
     "behind": ("is behind", "stands behind", "hides behind"),
     "in": ("is in", "lies in", "swims in", "floats in"),
 }
 """What a filter says, and how a request may put it."""
-SAME = {"near": "next to", "beside": "next to", "left of": "to the left of", "right of": "to the right of",
-        "over": "above", "under": "below", "beneath": "below"}
 LINKS = (" and ", ", ", " and also ", " as well as ", " plus ", ", and ")
 ENDS = ("", "", "", "", ".", " please", " in the pictures", " in these images", " in every picture", "!")
 EVERYDAY = (
@@ -56,7 +60,7 @@ EVERYDAY = (
 _SYLLABLES = ("ba", "ko", "tri", "mel", "son", "gra", "pi", "ter", "lo", "van", "shu", "der", "ly", "ne", "cro", "fal",
               "wi", "per", "ton", "zu", "hab", "ock", "ing", "er", "al", "est", "qui", "jo", "mar", "ble", "ni", "sta")
 REQUEST_WORDS = tuple(sorted({
-    word for text in (*VERBS, *EVERY, *KINDS, *ONE, *EVERYTHING, *UNNAMED, *RELATIONS, *SAME, *LINKS, *ENDS, *EVERYDAY,
+    word for text in (*VERBS, *EVERY, *KINDS, *ONE, *EVERYTHING, *UNNAMED, *QUALIFIED, *RELATIONS, *LINKS, *ENDS, *EVERYDAY,
                       *(text for texts in RELATIONS.values() for text in texts), "which that with colour but not")
     for word in re.findall(r"[a-z]{2,}", text)} | set(RELATIONS)))
 
@@ -99,7 +103,7 @@ def _target(rng: Generator) -> tuple[str, str, bool, list[dict[str, str]]]:
     name, is_wide = _name(rng)
     forms = EVERY if is_wide and rng.random() < 0.85 else KINDS if rng.random() < 0.05 else ONE
     form = forms[rng.integers(len(forms))]
-    wide = (is_wide and form not in ("the {}", "a {}", "{}", "the {}s")) or form in KINDS
+    wide = (is_wide and form not in ("the {}", "a {}", "{}")) or form in KINDS
     filters = []
     attribute = ""
     if rng.random() < 0.25:
@@ -111,22 +115,22 @@ def _target(rng: Generator) -> tuple[str, str, bool, list[dict[str, str]]]:
         relation, words_of_it = _relation(rng)
         other = _other(rng)
         shown = words_of_it.removeprefix("is ") if rng.random() < 0.6 else f"that {words_of_it}"
-        text += f" {shown} the {other}"
+        text += f" {shown} {_article(rng)}{other}"
         filters.append(_filter(target=name, relation=relation, object=other))
     return text, name, wide, filters
 
 
 def _unnamed(rng: Generator) -> tuple[str, list[dict[str, str]]]:
     """Things that are not named: their words and the condition."""
-    form = UNNAMED[rng.integers(len(UNNAMED))]
-    if rng.random() < 0.2:
-        colour = COLOUR_NAMES[rng.integers(len(COLOUR_NAMES))]
-        return form.format(f"is {colour}"), [_filter(attribute=colour)]
+    if rng.random() < 0.3:
+        attribute = _pick((*SIZES, *COLOUR_NAMES), rng)
+        return _pick(QUALIFIED, rng).format(attribute), [_filter(attribute=attribute)]
+    form = _pick(UNNAMED, rng)
     relation, words = _relation(rng)
     other = _other(rng)
-    if form == "everything {}":
+    if form in SHORT:
         words = words.removeprefix("is ")
-    return form.format(f"{words} the {other}"), [_filter(relation=relation, object=other)]
+    return form.format(f"{words} {_article(rng)}{other}"), [_filter(relation=relation, object=other)]
 
 
 def _name(rng: Generator) -> tuple[str, bool]:
@@ -145,6 +149,10 @@ def _name(rng: Generator) -> tuple[str, bool]:
 
 def _other(rng: Generator) -> str:
     return _pick(texture_names(), rng) if rng.random() < 0.4 else _name(rng)[0]
+
+
+def _article(rng: Generator) -> str:
+    return ("the ", "the ", "the ", "a ", "")[rng.integers(5)]
 
 
 def _relation(rng: Generator) -> tuple[str, str]:
