@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from agents.train.network import GRID, PATCH, SIDE
+from agents.train.network import GRID, PATCH, window
 from agents.train.tasks import Example, picture_examples, text_example
 from agents.train.tokenizer import END, make_tokenizer
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
@@ -25,6 +26,8 @@ from vision.datasets.sprites import concepts, load_sheet, texture_names
 
 TRAINING_SEED = 2_000_000
 """Seeds from here on belong to this training; the pocket CLIP's begin at 1,000,000, validation ends at 9,999."""
+SINGLE_SIDE = 48
+"""Pixels of the small pictures: a thing in one costs a quarter of what it costs in a scene."""
 ROUND = 32
 """Rows are padded to a multiple of so many tokens: CPU kernels are prepared once per shape."""
 
@@ -51,6 +54,12 @@ class Batch:
     """For each patch the token of the name of what fills it, -1 where nothing does; most textures are left out."""
     questions: Rows
     """A row for each picture."""
+    single_B3SS: Tensor
+    """Small pictures of one thing, uint8, RGB; they are asked for names only."""
+    single_BP: Tensor
+    """As names_BP."""
+    places_P: Tensor
+    """Where in the grid the patches of the small pictures lie."""
     texts: Rows
     """Questions without a picture."""
 
@@ -58,9 +67,9 @@ class Batch:
 class Questions(IterableDataset):
     """Endless batches. loose: share of the pictures whose poses and drawing styles vary more than in validation."""
 
-    def __init__(self, sheets: Sequence[Path], *, pictures: int, texts: int, loose: float, seed: int,
+    def __init__(self, sheets: Sequence[Path], *, pictures: int, singles: int, texts: int, loose: float, seed: int,
                  start: int = 0) -> None:
-        self.sheets, self.pictures, self.texts = list(sheets), pictures, texts
+        self.sheets, self.pictures, self.singles, self.texts = list(sheets), pictures, singles, texts
         self.loose, self.seed, self.start = loose, seed, start
 
     def __iter__(self) -> Iterator[Batch]:
@@ -70,23 +79,40 @@ class Questions(IterableDataset):
         labels = name_tokens(tokenizer)
         number = self.start
         while True:
-            images = np.empty((self.pictures, SIDE, SIDE, 3), np.uint8)
-            names = np.empty((self.pictures, GRID * GRID), np.int64)
-            rows = []
+            seed = [TRAINING_SEED + self.seed, number]
+
+            def draw(row: int, rng: np.random.Generator, part: int, seed: list[int] = seed, **options: Any) -> Scene:
+                choice = (seed[1] * 7 + row) % len(sheets)
+                return make_scene([*seed, row, part], sheets[choice], pool=pools[choice], bank=2,
+                                  loose=bool(rng.random() < self.loose), **options)
+
+            images, names, rows = [], [], []
             for row in range(self.pictures):
-                rng = np.random.default_rng([TRAINING_SEED + self.seed, number, row, 1])
-                choice = (number * self.pictures + row) % len(sheets)
-                scene = make_scene([TRAINING_SEED + self.seed, number, row], sheets[choice], pool=pools[choice],
-                                   sizes=(26, 70), bank=2, loose=bool(rng.random() < self.loose))
-                images[row] = scene.image_HW3
-                names[row] = patch_names(scene, labels, rng)
+                rng = np.random.default_rng([*seed, row, 1])
+                scene = draw(row, rng, 2, sizes=(26, 70))
+                images.append(scene.image_HW3)
+                names.append(patch_names(scene, labels, rng))
                 rows.append(picture_examples(scene, rng))
-            rng = np.random.default_rng([TRAINING_SEED + self.seed, number, 0, 2])
+            small, small_names = [], []
+            for row in range(self.singles):
+                rng = np.random.default_rng([*seed, row, 3])
+                scene = draw(row, rng, 4, side=SINGLE_SIDE, counts=(1, 1), sizes=(26, SINGLE_SIDE))
+                small.append(scene.image_HW3)
+                small_names.append(patch_names(scene, labels, rng))
+            rng = np.random.default_rng([*seed, 0, 5])
             texts = [text_example(rng) for _ in range(self.texts)]
-            yield Batch(images_B3SS=torch.from_numpy(images).permute(0, 3, 1, 2), names_BP=torch.from_numpy(names),
-                        questions=pack(rows, tokenizer, after_picture=True),
-                        texts=pack(shared_out(texts, tokenizer), tokenizer, after_picture=False))
+            rows_of_window = SINGLE_SIDE // PATCH
+            top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
+            yield Batch(
+                images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
+                questions=pack(rows, tokenizer, after_picture=True), single_B3SS=_pixels(small),
+                single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
+                texts=pack(shared_out(texts, tokenizer), tokenizer, after_picture=False))
             number += 1
+
+
+def _pixels(images: list[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def name_tokens(tokenizer: Tokenizer) -> NDArray[np.int64]:
@@ -97,8 +123,9 @@ def name_tokens(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """(P,) the name's token where one thing fills more than half of a patch; a tenth of the pure background."""
-    cells_GPGP = scene.labels_HW.reshape(GRID, PATCH, GRID, PATCH)
-    cells_NP = cells_GPGP.swapaxes(1, 2).reshape(GRID * GRID, PATCH * PATCH)
+    grid = len(scene.labels_HW) // PATCH
+    cells_GPGP = scene.labels_HW.reshape(grid, PATCH, grid, PATCH)
+    cells_NP = cells_GPGP.swapaxes(1, 2).reshape(grid * grid, PATCH * PATCH)
     result = np.full(len(cells_NP), -1, np.int64)
     for label in np.unique(cells_NP):
         share_N = (cells_NP == label).mean(1)

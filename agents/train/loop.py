@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
-from agents.train.network import initialise_projector, logits, make_network, patch_features, text_states
+from agents.train.network import initialise_projector, logits, make_network, patch_features, patch_states, text_states
 
 Optimisers = Sequence[torch.optim.Optimizer]
 
@@ -35,6 +35,8 @@ class Plan:
     steps: int = 2600
     pictures: int = 24
     """A step."""
+    singles: int = 48
+    """Small pictures of one thing a step."""
     texts: int = 40
     """Questions without a picture a step."""
     loose: float = 0.5
@@ -72,7 +74,8 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
     optimisers, peaks = make_optimisers(network, plan)
     checkpoint = folder / "checkpoint.safetensors"
     step = load_checkpoint(checkpoint, network, optimisers) if checkpoint.is_file() else 0
-    questions = Questions(sheets, pictures=plan.pictures, texts=plan.texts, loose=plan.loose, seed=seed, start=step)
+    questions = Questions(sheets, pictures=plan.pictures, singles=plan.singles, texts=plan.texts,
+                          loose=plan.loose, seed=seed, start=step)
     batches = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=3))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -124,18 +127,25 @@ def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, b
     """One update; returns the losses. frozen: the tower stays as it is."""
     with torch.set_grad_enabled(not frozen):
         features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
+        single_BPV = patch_features(network, batch.single_B3SS, torch.bfloat16, batch.places_P)
     seen, patches_BPD = answer_loss(network, batch.questions, features_BPV)
-    known_BP = batch.names_BP >= 0
     assert patches_BPD is not None
-    named = F.cross_entropy(logits(network, patches_BPD[known_BP]), batch.names_BP[known_BP])
+    named = naming_loss(network, patches_BPD, batch.names_BP)
+    single = naming_loss(network, patch_states(network, single_BPV, batch.places_P), batch.single_BP)
     told, _ = answer_loss(network, batch.texts, None)
-    loss = seen + told + naming * named
+    loss = seen + told + naming * (named + single)
     network.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    return {"seen": seen.item(), "told": told.item(), "named": named.item()}
+    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "single": single.item()}
+
+
+def naming_loss(network: LlavaForConditionalGeneration, states_BPD: Tensor, names_BP: Tensor) -> Tensor:
+    """Mean cross-entropy of the names that patches are asked for."""
+    known_BP = names_BP >= 0
+    return F.cross_entropy(logits(network, states_BPD[known_BP]), names_BP[known_BP])
 
 
 def answer_loss(network: LlavaForConditionalGeneration, rows: Rows,

@@ -110,14 +110,19 @@ def normalised(images_B3SS: Tensor, kind: torch.dtype) -> Tensor:
     return ((images_B3SS.float() / 255 - mean) / std).to(kind)
 
 
-def patch_features(network: LlavaForConditionalGeneration, images_B3SS: Tensor, kind: torch.dtype) -> Tensor:
-    """What the vision tower says of each patch, before the projector: (B, P, V). images: uint8."""
+def patch_features(network: LlavaForConditionalGeneration, images_B3SS: Tensor, kind: torch.dtype,
+                   places_P: Tensor | None = None) -> Tensor:
+    """What the vision tower says of each patch, before the projector: (B, P, V). images: uint8. places: where in the
+    grid the patches of a smaller picture lie, by row (`window`)."""
     tower: Any = network.model.vision_tower
     embeddings = tower.embeddings
     pixels = F.unfold(normalised(images_B3SS, kind), PATCH, stride=PATCH).transpose(1, 2)  # (B, P, 3 * patch pixels)
     x_BPV = pixels @ embeddings.patch_embedding.weight.to(kind).flatten(1).T
     cls_B1V = embeddings.class_embedding.to(kind).expand(len(x_BPV), 1, -1)
-    x = torch.cat([cls_B1V, x_BPV], 1) + embeddings.position_embedding.weight.to(kind)
+    table = embeddings.position_embedding.weight
+    if places_P is not None:
+        table = torch.cat([table[:1], table[1 + places_P]])
+    x = torch.cat([cls_B1V, x_BPV], 1) + table.to(kind)
     x = _norm(x, tower.pre_layrnorm)
     heads = tower.config.num_attention_heads
     for layer in tower.encoder.layers:
@@ -127,6 +132,24 @@ def patch_features(network: LlavaForConditionalGeneration, images_B3SS: Tensor, 
         x = x + _linear(mixed.transpose(1, 2).flatten(2), attention.out_proj)
         x = x + _linear(F.gelu(_linear(_norm(x, layer.layer_norm2), layer.mlp.fc1)), layer.mlp.fc2)
     return x[:, 1:]
+
+
+def window(rows: int, top: int, left: int) -> Tensor:
+    """The places of a square of `rows` x `rows` patches in the grid, row by row: (P,)."""
+    return ((torch.arange(rows) + top)[:, None] * GRID + torch.arange(rows) + left).flatten()
+
+
+def patch_states(network: LlavaForConditionalGeneration, features_BPV: Tensor, places_P: Tensor) -> Tensor:
+    """What `Hidden.patches_BPD` is, for smaller pictures without questions."""
+    phi: Any = network.model.language_model
+    x, before = _opened(network, features_BPV)
+    turn = rotation(torch.cat([torch.zeros(1, dtype=torch.long), 1 + places_P])[None], x.dtype)
+    for layer in phi.layers[:NAMING_LAYER]:
+        h = _norm(x, layer.input_layernorm)
+        q, k, v = _qkv(h, layer.self_attn, phi.config.num_attention_heads)
+        mixed = F.scaled_dot_product_attention(rotated(q, turn), rotated(k, turn), v, is_causal=True)
+        x = x + _parallel(mixed, h, layer)
+    return _norm(x[:, 1:before], phi.final_layernorm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +176,8 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
     positions = positions_BT
     allowed = (segments_BT[:, :, None] == segments_BT[:, None]) & torch.ones(length, length, dtype=torch.bool).tril()
     if features_BPV is not None:
-        projector = network.model.multi_modal_projector
-        seen = _linear(F.gelu(_linear(features_BPV, projector.linear_1)), projector.linear_2)
-        opening = F.embedding(opening_token().expand(batch, 1), phi.embed_tokens.weight).to(kind)
-        before = 1 + seen.shape[1]
-        x = torch.cat([opening, seen, x], 1)
+        opened, before = _opened(network, features_BPV)
+        x = torch.cat([opened, x], 1)
         positions = torch.cat([torch.arange(before).expand(batch, -1), positions], 1)
         allowed = torch.cat([torch.ones(batch, length, before, dtype=torch.bool), allowed], 2)
     mask_B1TS = torch.zeros(allowed.shape, dtype=kind).masked_fill(~allowed, float("-inf"))[:, None]
@@ -176,8 +196,7 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
             mixed = torch.cat([first, mixed], 2)
         elif before:  # nothing reads the picture's tokens after the last layer
             x, h = x[:, before:], h[:, before:]
-        x = x + _linear(mixed.transpose(1, 2).flatten(2), layer.self_attn.dense) + _linear(
-            F.gelu(_linear(h, layer.mlp.fc1), approximate="tanh"), layer.mlp.fc2)
+        x = x + _parallel(mixed, h, layer)
     return Hidden(_norm(x, phi.final_layernorm), patches)
 
 
@@ -205,6 +224,21 @@ def rotated(x_BHSd: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
 def logits(network: LlavaForConditionalGeneration, states_ND: Tensor) -> Tensor:
     """Scores of all tokens, float32."""
     return _linear(states_ND, network.lm_head).float()
+
+
+def _opened(network: LlavaForConditionalGeneration, features_BPV: Tensor) -> tuple[Tensor, int]:
+    """The token that opens a turn and the projected patches, (B, 1 + P, D), and how many they are."""
+    projector = network.model.multi_modal_projector
+    seen = _linear(F.gelu(_linear(features_BPV, projector.linear_1)), projector.linear_2)
+    table = network.model.language_model.embed_tokens.weight
+    opening = F.embedding(opening_token().expand(len(seen), 1), table).to(seen.dtype)
+    return torch.cat([opening, seen], 1), 1 + seen.shape[1]
+
+
+def _parallel(mixed_BHSd: Tensor, normed_BSD: Tensor, layer: Any) -> Tensor:
+    """What a layer of Phi adds: attention and MLP side by side."""
+    return _linear(mixed_BHSd.transpose(1, 2).flatten(2), layer.self_attn.dense) + _linear(
+        F.gelu(_linear(normed_BSD, layer.mlp.fc1), approximate="tanh"), layer.mlp.fc2)
 
 
 @cache

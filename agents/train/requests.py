@@ -60,8 +60,8 @@ EVERYDAY = (
 _SYLLABLES = ("ba", "ko", "tri", "mel", "son", "gra", "pi", "ter", "lo", "van", "shu", "der", "ly", "ne", "cro", "fal",
               "wi", "per", "ton", "zu", "hab", "ock", "ing", "er", "al", "est", "qui", "jo", "mar", "ble", "ni", "sta")
 REQUEST_WORDS = tuple(sorted({
-    word for text in (*VERBS, *EVERY, *KINDS, *ONE, *EVERYTHING, *UNNAMED, *QUALIFIED, *RELATIONS, *LINKS, *ENDS, *EVERYDAY,
-                      *(text for texts in RELATIONS.values() for text in texts), "which that with colour but not")
+    word for text in (*VERBS, *EVERY, *KINDS, *ONE, *EVERYTHING, *UNNAMED, *QUALIFIED, *RELATIONS, *LINKS, *ENDS,
+                      *EVERYDAY, *(text for texts in RELATIONS.values() for text in texts), "which with colour but not")
     for word in re.findall(r"[a-z]{2,}", text)} | set(RELATIONS)))
 
 

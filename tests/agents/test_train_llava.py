@@ -24,14 +24,16 @@ from agents.train.network import (
     normalised,
     opening_token,
     patch_features,
+    patch_states,
     text_states,
+    window,
 )
 from agents.train.tasks import Example
 from agents.train.tokenizer import make_tokenizer
 from vision.datasets.sprites import PICTOGRAMS, concepts
 
 SHEET = PICTOGRAMS / "noto.webp"
-TINY = Plan(steps=4, pictures=2, texts=3, tower_after=2)
+TINY = Plan(steps=4, pictures=2, singles=3, texts=3, tower_after=2)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def network() -> LlavaForConditionalGeneration:
 
 @pytest.fixture(scope="module")
 def batch():
-    return next(iter(Questions([SHEET], pictures=2, texts=6, loose=0.5, seed=1)))
+    return next(iter(Questions([SHEET], pictures=2, singles=3, texts=6, loose=0.5, seed=1)))
 
 
 def _rows_equal(one: Rows, other: Rows) -> bool:
@@ -82,6 +84,17 @@ def test_the_fast_forward_pass_equals_transformers(network, batch):
     place = rows.segments_BT[0] == 0
     theirs = network(input_ids=rows.tokens_BT[0][place][None]).logits
     assert torch.allclose(logits(network, hidden.states_BTD)[0][place], theirs[0], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_small_picture_that_fills_the_grid_is_a_picture(network, batch):
+    places = window(GRID, 0, 0)
+    features = patch_features(network, batch.images_B3SS, torch.float32)
+    assert torch.equal(features, patch_features(network, batch.images_B3SS, torch.float32, places))
+    rows = batch.questions
+    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32)
+    assert torch.allclose(hidden.patches_BPD, patch_states(network, features, places), atol=1e-5)
+    assert window(2, 3, 5).tolist() == [3 * GRID + 5, 3 * GRID + 6, 4 * GRID + 5, 4 * GRID + 6]
 
 
 @torch.no_grad()
@@ -122,8 +135,8 @@ def test_prompts_are_what_the_chat_template_writes(tmp_path, network):
 
 
 def test_batches_depend_on_seed_and_step_alone(batch):
-    first, second = islice(iter(Questions([SHEET], pictures=2, texts=6, loose=0.5, seed=1)), 2)
-    again = next(iter(Questions([SHEET], pictures=2, texts=6, loose=0.5, seed=1, start=1)))
+    first, second = islice(iter(Questions([SHEET], pictures=2, singles=3, texts=6, loose=0.5, seed=1)), 2)
+    again = next(iter(Questions([SHEET], pictures=2, singles=3, texts=6, loose=0.5, seed=1, start=1)))
     assert torch.equal(first.images_B3SS, batch.images_B3SS) and _rows_equal(first.questions, batch.questions)
     assert torch.equal(second.images_B3SS, again.images_B3SS) and _rows_equal(second.texts, again.texts)
     assert not torch.equal(first.images_B3SS, second.images_B3SS)
