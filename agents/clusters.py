@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.calls import RawAnswer
@@ -38,6 +38,8 @@ class Clustering:
     a refinement: what the round before it gave."""
     stored: bool
     """No model was asked."""
+    made_at: str = ""
+    """When the model gave the last of the answers, ISO 8601 in UTC."""
 
 
 def cluster_categories(source: KnowledgeSource, names: Sequence[str], *, default: Mapping[str, Iterable[str]] | None
@@ -57,7 +59,7 @@ def cluster_categories(source: KnowledgeSource, names: Sequence[str], *, default
         return Clustering(partition=Partition(clusters={names[0]: (names[0],)}), rounds=0, settled=True,
                           outcome="first", stored=False)
     start = source.answer(_question(names, None, _default_partition(names, default)))
-    partition, outcome, stored = start.record, start.outcome, start.stored
+    partition, outcome, stored, made_at = start.record, start.outcome, start.stored, start.made_at
     needed = 1 if source.model.settings.temperature == 0 else 2
     unchanged, rounds = 0, 1
     seen = {as_sets(partition)}
@@ -65,6 +67,7 @@ def cluster_categories(source: KnowledgeSource, names: Sequence[str], *, default
         answer = source.answer(_question(names, partition, partition))
         rounds += 1
         outcome, stored = max(outcome, answer.outcome, key=_ORDER.index), stored and answer.stored
+        made_at = max(made_at, answer.made_at)
         if as_sets(answer.record) == as_sets(partition):
             unchanged += 1
         elif as_sets(answer.record) in seen:
@@ -75,7 +78,8 @@ def cluster_categories(source: KnowledgeSource, names: Sequence[str], *, default
         partition = answer.record
     if unchanged < needed:
         source.tally.add("clusters", "unsettled")
-    return Clustering(partition=partition, rounds=rounds, settled=unchanged >= needed, outcome=outcome, stored=stored)
+    return Clustering(partition=partition, rounds=rounds, settled=unchanged >= needed, outcome=outcome, stored=stored,
+                      made_at=made_at)
 
 
 def as_sets(partition: Partition) -> frozenset[frozenset[str]]:
@@ -137,7 +141,7 @@ def _question(names: tuple[str, ...], current: Partition | None, otherwise: Part
                     schema=labels_schema(names), values=values, max_tokens=64 + 24 * len(names))
 
 
-def _fallback(otherwise: Partition):
+def _fallback(otherwise: Partition) -> Callable[[Sequence[RawAnswer]], Partition]:
     def fallback(answers: Sequence[RawAnswer]) -> Partition:
         return otherwise
 

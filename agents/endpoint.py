@@ -7,7 +7,7 @@ import agents.offline  # isort: skip  # noqa: F401  # before the libraries below
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -52,6 +52,10 @@ class EndpointChat(ChatOpenAI):
         body = self._get_request_payload(messages, stop=stop, **kwargs)
         return with_retries(lambda: self._ask(body), self.attempts, str(self.openai_api_base), self.model_name)
 
+    def close(self) -> None:
+        """Gives up the connections."""
+        self.root_client.close()
+
     def _ask(self, body: dict[str, Any]) -> ChatResult:
         answer = self.root_client.post("/chat/completions", body=body, cast_to=dict[str, Any])
         if not isinstance(answer, dict) or not answer.get("choices"):
@@ -67,29 +71,41 @@ def open_endpoint(url: str, *, name: str | None, style: Style | None, api_key: s
     as for the same model in process; else the digest is of the name and what the server says of the model.
     """
     base_url = checked_url(url)
-    chat = make_chat(base_url, name or "unknown", api_key, settings)
-    served = served_models(chat, base_url)
-    if name is None and len(served) == 1:
-        name = next(iter(served))
-    if name not in served:
-        given = f"{base_url} serves no model {shorten(name)}." if name else f"{base_url} serves {len(served)} models."
-        raise LlmError(Code.LLM_MODEL_MISSING, given, f"It serves: {', '.join(map(shorten, served)) or 'none'}.",
-                       "Give one of these names with --llm-model.")
+    chat = make_chat(base_url, name or "", api_key, settings)
+    try:
+        served = served_models(chat, base_url)
+        chat.model_name = name = chosen_name(name, served, base_url)
+    except LexisegError:
+        chat.close()
+        raise
     card = local_card(served[name].get("root"))
     digest = card.digest if card else sha256_bytes(canonical_json({"id": name, **served[name]}))
-    return LanguageModel(chat=make_chat(base_url, name, api_key, settings), name=name, digest=digest,
+    return LanguageModel(chat=chat, name=name, digest=digest,
                          style=style or (card.prompt_style if card else "few-shot"),
                          sees_images=card is None or card.sees_images, settings=settings,
                          slots=threading.BoundedSemaphore(settings.concurrency))
 
 
+def chosen_name(name: str | None, served: Mapping[str, Any], base_url: str) -> str:
+    """`name`, or the only model where none is given. Raises LlmError (`llm-model-missing`)."""
+    if name is None and len(served) == 1:
+        return next(iter(served))
+    if name is None or name not in served:
+        given = f"{base_url} serves no model {shorten(name)}." if name else f"{base_url} serves {len(served)} models."
+        raise LlmError(Code.LLM_MODEL_MISSING, given, f"It serves: {', '.join(map(shorten, served)) or 'none'}.",
+                       "Give one of these names with --llm-model.")
+    return name
+
+
 def make_chat(base_url: str, name: str, api_key: str | None, settings: CallSettings) -> EndpointChat:
     """No connection is made. Proxies and keys in the environment are not looked at: what is sent goes to `base_url`."""
     client = openai.DefaultHttpxClient(trust_env=False, limits=openai.DEFAULT_CONNECTION_LIMITS)
-    return EndpointChat(model=name, base_url=base_url, api_key=api_key or "none", organization="", max_retries=0,
+    chat = EndpointChat(model=name, base_url=base_url, api_key=api_key or "none", max_retries=0, openai_proxy="",
                         timeout=settings.timeout_s, temperature=settings.temperature, seed=settings.seed,
                         http_client=client, attempts=settings.retries + 1, use_responses_api=False,
                         stream_usage=False)
+    chat.root_client.organization = chat.root_client.project = None
+    return chat
 
 
 def checked_url(url: str) -> str:

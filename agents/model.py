@@ -35,6 +35,11 @@ class LanguageModel:
     slots: threading.BoundedSemaphore = field(repr=False)
     """One for each call in flight."""
 
+    def close(self) -> None:
+        """Gives up connections to a server, if there are any."""
+        if callable(close := getattr(self.chat, "close", None)):
+            close()
+
 
 def open_model(llm: str, *, name: str | None = None, style: Style | None = None, api_key: str | None = None,
                settings: CallSettings | None = None) -> LanguageModel:

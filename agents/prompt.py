@@ -28,6 +28,7 @@ from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
+from parsers.answer_text import clean_text
 from parsers.files import canonical_json, sha256_bytes
 
 Style = Literal["few-shot", "short"]
@@ -82,6 +83,8 @@ def load_prompt(task: str, style: Style) -> Prompt:
 def quoted(value: str | Sequence[str] | Mapping[str, Sequence[str]]) -> str:
     """What a person typed, or a list or groups of it, as JSON for a prompt. Quotes, line ends and the angle brackets of
     special tokens are escapes in it."""
+    if isinstance(value, str):
+        value = clean_text(value)
     text = json.dumps(value if isinstance(value, str | Mapping) else list(value), ensure_ascii=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e")
 

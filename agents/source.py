@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from agents.calls import RawAnswer, complete
@@ -53,6 +53,8 @@ class Answer(Generic[R]):
     """It came from the store; no model was asked."""
     problems: tuple[str, ...] = ()
     """Why answers were refused."""
+    made_at: str = ""
+    """When the model answered, ISO 8601 in UTC; of a stored answer the first time."""
 
 
 class Tally:
@@ -83,6 +85,8 @@ class Tally:
             if failed := counts.get("fallback", 0):
                 said.append(f"{task}: {failed} of {asked} answers could not be used, not even after one repair; what "
                             "needs no language model stands in for them.")
+            if lost := counts.get("not kept", 0):
+                said.append(f"{task}: {lost} answers were not kept, since another process held the store all the time.")
             if unsettled := counts.get("unsettled", 0):
                 said.append(f"{task}: {unsettled} did not settle; the last valid answer was taken.")
         return said
@@ -108,10 +112,11 @@ class KnowledgeSource:
             return found
         answer, raw = self._ask(question, prompt.render(question.values, url))
         self.tally.add(question.task, answer.outcome)
-        if self.store is not None:
-            self.store.put(entry.filled(outcome=answer.outcome, problems=answer.problems,
-                                        record=answer.record.model_dump(mode="json"), raw=[one.text for one in raw]))
-        return answer
+        filled = entry.filled(outcome=answer.outcome, problems=answer.problems,
+                              record=answer.record.model_dump(mode="json"), raw=[one.text for one in raw])
+        if self.store is not None and not self.store.put(filled):
+            self.tally.add(question.task, "not kept")
+        return replace(answer, made_at=filled.made_at)
 
     def _ask(self, question: Question[R], messages: list[Message]) -> tuple[Answer[R], list[RawAnswer]]:
         settings = self.model.settings
@@ -171,7 +176,8 @@ class KnowledgeSource:
             record = question.record.model_validate(found.record)
         except ValueError:  # written by a version with other records
             return None
-        return Answer(record=record, outcome=found.outcome, stored=True, problems=found.problems)
+        return Answer(record=record, outcome=found.outcome, stored=True, problems=found.problems,
+                      made_at=found.made_at)
 
 
 def _harmless(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from agents.calls import RawAnswer
 from agents.prompt import quoted, sense
@@ -52,8 +53,7 @@ def generate_subclasses(source: KnowledgeSource, name: str, count: int = 7, *, g
         task="subclasses", record=Subclasses, read=read, fallback=fallback, schema=names_schema(asked), max_tokens=192,
         values={"name": quoted(name), "sense": sense(gloss), "count": str(asked)}))
     kept = usable(answer.record.subclasses, name, others)[:count]
-    return Answer(record=Subclasses(subclasses=kept), outcome=answer.outcome, stored=answer.stored,
-                  problems=answer.problems)
+    return replace(answer, record=Subclasses(subclasses=kept))
 
 
 def usable(found: Iterable[str], name: str, others: Collection[str] = ()) -> tuple[str, ...]:

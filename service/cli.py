@@ -152,6 +152,52 @@ def parse(
 
 
 @app.command()
+def describe(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
+    detailed: Annotated[bool, typer.Option("--detailed", help="Also attributes, counts and places.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a picture, in order.")] = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
+) -> None:
+    """Let a language model describe pictures, and show what the descriptions say.
+
+    Exit code 3: some pictures could not be read."""
+    from service import knowledge
+
+    if knowledge.describe(inputs, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), detailed=detailed,
+                          jsonl=jsonl):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def subclasses(
+    names: Annotated[str, typer.Argument(metavar="NAMES", help='Class names: "dog, cat".')],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10, metavar="K", help="Subclasses of each.")] = 7,
+    gloss: Annotated[str | None, typer.Option("--gloss", metavar="TEXT", help="Which sense of the one name is "
+                                              'meant: "a machine that lifts loads".')] = None,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None, json: o.AsJson = False,
+) -> None:
+    """Let a language model list finer names of classes."""
+    from service import knowledge
+
+    knowledge.subclasses(names, count, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), gloss=gloss,
+                         as_json=json)
+
+
+@app.command()
+def clusters(
+    names: Annotated[str, typer.Argument(metavar="NAMES", help='Class names: "dog, cat, bus".')],
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None, json: o.AsJson = False,
+) -> None:
+    """Let a language model put class names into clusters."""
+    from service import knowledge
+
+    knowledge.clusters(names, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), as_json=json)
+
+
+@app.command()
 def demo(
     model: o.Model = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for pictures, masks and reports.")]
@@ -178,6 +224,24 @@ def doctor(json: o.AsJson = False) -> None:
         show_checks(checks)
     if not is_healthy(checks):
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@vocabulary_app.command("build")
+def vocabulary_build(
+    names: Annotated[str, typer.Argument(metavar="NAMES|FILE", help='Class names ("dog, cat"), or a vocabulary file, '
+                                         "whose glosses say which senses are meant.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")],
+    subclasses: Annotated[int, typer.Option("--subclasses", min=0, max=10, metavar="K", help="Subclasses for each "
+                                            "class that has none.")] = 0,
+    clusters: Annotated[bool, typer.Option("--clusters", help="A cluster for each class.")] = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
+) -> None:
+    """Let a language model write a vocabulary for a person to look through."""
+    from service import knowledge
+
+    knowledge.build(names, out, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel),
+                    subclass_count=subclasses, with_clusters=clusters)
 
 
 @vocabulary_app.command("check")

@@ -14,6 +14,7 @@ from service.cli import app
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
               "--overlap", "--device"]
+LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
@@ -21,6 +22,9 @@ OPTIONS = {
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
              *SEGMENTING, "--json"],
     "parse": ["text", "--file", "--jsonl", "--pipeline", "--head", "--json"],
+    "describe": ["inputs", "--detailed", "--jsonl", *LLM],
+    "subclasses": ["names", "-n", "--gloss", *LLM, "--json"],
+    "clusters": ["names", *LLM, "--json"],
     "demo": ["--model", "--out"],
     "doctor": ["--json"],
     "up": ["--workers", "--until-done"],
@@ -40,6 +44,7 @@ OPTIONS = {
     "jobs retry": ["job", "--failed"],
     "jobs verify": ["job", "--json"],
     "vocabulary": [],
+    "vocabulary build": ["names", "-o", "--subclasses", "--clusters", *LLM],
     "vocabulary check": ["file"],
     "vocabulary show": ["file"],
     "vocabulary match": ["file", "names", "--json"],
