@@ -168,14 +168,3 @@ def save_tokenizer(folder: Path) -> None:
     tokenizer.add_special_tokens(["<|endoftext|>"])
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
                             unk_token="<|endoftext|>").save_pretrained(folder)
-
-
-def load_with_bias(folder: Path) -> Any:
-    """The converted model in transformers, float32, with the head's bias, for which transformers has no place."""
-    from safetensors import safe_open
-    from transformers import LlavaForConditionalGeneration
-
-    model = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-    with safe_open(folder / "model.safetensors", framework="pt") as file:
-        model.lm_head.bias = torch.nn.Parameter(file.get_tensor("language_model.lm_head.bias").float())
-    return model

@@ -16,7 +16,6 @@ from transformers.utils import logging
 
 from parsers.errors import Code, ModelError
 
-
 HEAD = {r"^language_model\.lm_head\.": "lm_head."}
 """Stored name of the head to its own; transformers renames for its own classes alone."""
 

@@ -12,6 +12,7 @@ from transformers import AutoProcessor, LlavaConfig, LlavaForConditionalGenerati
 from agents.llava_phi2.config import CLIP_LARGE, SIGLIP_SO400M, llava_config, text_config, vision_config, weight_shapes
 from agents.llava_phi2.convert import ConversionReport, convert_llava_phi2
 from agents.llava_phi2.layouts import map_names
+from agents.pocket.network import load_network
 from parsers.errors import Code, LexisegError
 from tests import tiny_llava as tiny
 
@@ -44,7 +45,7 @@ def save(tmp_path, parts):
 
 def differences(parts: tiny.Parts, folder: Path, image_token: int, picture_tokens: int) -> tuple[float, float]:
     """Largest difference of logits between the parts and the converted model: text alone, and with a picture."""
-    model = tiny.load_with_bias(folder)
+    model = load_network(folder)
     text = torch.tensor([5, 9, 33, 70, 12])
     pixels = torch.randn(1, 3, 28, 28)
     mixed = torch.cat([text, torch.full((picture_tokens,), image_token), text])
