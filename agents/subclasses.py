@@ -61,14 +61,15 @@ def usable(found: Iterable[str], name: str, others: Collection[str] = ()) -> tup
     ones, each once, neither the class itself nor one of `others`, whatever the spelling and number."""
     taken = {form for other in (name, *others) for form in _forms(other)}
     letters = scripts(name) | {"LATIN"}
-    kept: dict[str, str] = {}
+    kept: list[str] = []
     for one in found:
         one = normalise_name(one)
         plain = all(unicodedata.category(char)[0] in "LMN" or char in " -'’." for char in one)
         if (plain and not name_problem(one) and len(one.split()) <= MAX_WORDS and scripts(one) <= letters
                 and scripts(one) and not taken & _forms(one)):
-            kept.setdefault(spelling_key(one), one)
-    return tuple(kept.values())
+            kept.append(one)
+            taken |= _forms(one)
+    return tuple(kept)
 
 
 def checked_name(name: str) -> str:
