@@ -13,6 +13,7 @@ from agents.schemas import names_schema
 from agents.source import Answer, KnowledgeSource, Question
 from parsers.answers import NameList, read_names
 from parsers.errors import AnswerError, Code, VocabularyError
+from parsers.lenient_json import find_values
 from parsers.matching import singular_forms, spelling_key
 from parsers.names import ALLOWED, name_key, name_problem, normalise_name, scripts, shorten
 
@@ -81,6 +82,9 @@ def checked_name(name: str) -> str:
 
 
 def _any_names(answer: RawAnswer) -> NameList:
+    """The names in an answer that was refused. Prose does not count: "no idea" would be a name."""
+    if next(find_values(answer.text), None) is None:
+        return NameList(names=())
     try:
         return read_names(answer.text, count=2 * MAX_COUNT)
     except AnswerError:
