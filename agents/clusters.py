@@ -20,8 +20,8 @@ from parsers.written_lists import is_prose
 
 MAX_ROUNDS = 5
 """Of refinement, after the initial answer."""
-MAX_NAMES = 256
-"""Class names in one question; more do not fit into the context of small models."""
+MAX_NAMES = 80
+"""Class names in one question. Prompt and answer for more do not fit into the 2,048 tokens of small models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def _question(names: tuple[str, ...], current: Partition | None, otherwise: Part
         values["clusters"] = quoted(current.clusters)
     return Question(task="clusters" if current is None else "clusters-refine", record=Partition,
                     read=lambda answer: read_partition(answer.text, names), fallback=_fallback(otherwise),
-                    schema=labels_schema(names), values=values, max_tokens=64 + 24 * len(names))
+                    schema=labels_schema(names), values=values, max_tokens=32 + 12 * len(names))
 
 
 def _fallback(otherwise: Partition) -> Callable[[Sequence[RawAnswer]], Partition]:

@@ -16,7 +16,7 @@ class CallSettings:
     repair_temperature: float = 0.5
     """Of the one repair; above 0, since the likeliest answer was not valid."""
     seed: int = 0
-    max_tokens: int = 512
+    max_tokens: int = 1024
     """Of one answer; a task may ask for fewer."""
     timeout_s: float = 120.0
     """Seconds that one attempt may take."""

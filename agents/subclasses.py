@@ -13,6 +13,7 @@ from agents.schemas import names_schema
 from agents.source import Answer, KnowledgeSource, Question
 from parsers.answers import NameList, read_names
 from parsers.errors import AnswerError, Code, VocabularyError
+from parsers.lenient_json import find_values
 from parsers.matching import singular_forms, spelling_key
 from parsers.names import ALLOWED, name_key, name_problem, normalise_name, scripts, shorten
 
@@ -61,14 +62,15 @@ def usable(found: Iterable[str], name: str, others: Collection[str] = ()) -> tup
     ones, each once, neither the class itself nor one of `others`, whatever the spelling and number."""
     taken = {form for other in (name, *others) for form in _forms(other)}
     letters = scripts(name) | {"LATIN"}
-    kept: dict[str, str] = {}
+    kept: list[str] = []
     for one in found:
         one = normalise_name(one)
         plain = all(unicodedata.category(char)[0] in "LMN" or char in " -'’." for char in one)
         if (plain and not name_problem(one) and len(one.split()) <= MAX_WORDS and scripts(one) <= letters
                 and scripts(one) and not taken & _forms(one)):
-            kept.setdefault(spelling_key(one), one)
-    return tuple(kept.values())
+            kept.append(one)
+            taken |= _forms(one)
+    return tuple(kept)
 
 
 def checked_name(name: str) -> str:
@@ -80,6 +82,9 @@ def checked_name(name: str) -> str:
 
 
 def _any_names(answer: RawAnswer) -> NameList:
+    """The names in an answer that was refused. Prose does not count: "no idea" would be a name."""
+    if next(find_values(answer.text), None) is None:
+        return NameList(names=())
     try:
         return read_names(answer.text, count=2 * MAX_COUNT)
     except AnswerError:

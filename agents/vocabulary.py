@@ -31,7 +31,7 @@ def build_vocabulary(source: KnowledgeSource, vocabulary: Vocabulary, *, subclas
     a class has none, for all of them. A subclass that two classes claim stays with the first.
 
     The provenance of a class that gets something names the model, the digests of the prompts, and the day on which the
-    model answered first. Raises VocabularyError, LlmError.
+    model answered first. Raises VocabularyError (more classes than can be clustered at once, too), LlmError.
     """
     notes: list[str] = []
     found: dict[int, Answer[Subclasses]] = {}

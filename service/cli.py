@@ -170,6 +170,25 @@ def describe(
 
 
 @app.command()
+def ask(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help='What to mask: "every dog next to a bench".')],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")],
+    model: o.Model = None, device: o.Device = "auto", llm: o.Llm = None, llm_model: o.LlmModel = None,
+    store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None, llm_parallel: o.LlmParallel = None,
+    json: o.AsJson = False,
+) -> None:
+    """Mask what a sentence asks for, and say how it was decided.
+
+    Exit code 3: some pictures could not be read."""
+    from service.ask import run_ask
+
+    if run_ask(request, inputs, out, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), model=model,
+               device=device, as_json=json):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
 def subclasses(
     names: Annotated[str, typer.Argument(metavar="NAMES", help='Class names: "dog, cat".')],
     count: Annotated[int, typer.Option("-n", "--count", min=1, max=10, metavar="K", help="Subclasses of each.")] = 7,

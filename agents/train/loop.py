@@ -32,12 +32,12 @@ Optimisers = Sequence[torch.optim.Optimizer]
 class Plan:
     """How to train."""
 
-    steps: int = 2600
-    pictures: int = 24
+    steps: int = 1600
+    pictures: int = 16
     """A step."""
-    singles: int = 48
+    singles: int = 32
     """Small pictures of one thing a step."""
-    texts: int = 40
+    texts: int = 24
     """Questions without a picture a step."""
     loose: float = 0.5
     """Share of the pictures with strongly varied styles."""

@@ -21,7 +21,8 @@ def styles():
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_a_prompt_with_its_placeholders(task, style):
     prompt = load_prompt(task, style)
-    assert set(string.Template(prompt.turns[-1][1]).get_identifiers()) == PLACEHOLDERS[task]
+    found = set(string.Template(prompt.turns[-1][1]).get_identifiers())
+    assert found == PLACEHOLDERS[task] if style == "few-shot" else found <= PLACEHOLDERS[task]
     assert [role for role, _ in prompt.turns] == ["user", "assistant"] * (len(prompt.turns) // 2) + ["user"]
     assert len(prompt.render(VALUES)) == len(prompt.turns)
 

@@ -40,7 +40,8 @@ import os
 os.environ.update(LANGSMITH_TRACING="true", LANGCHAIN_TRACING_V2="true", LANGGRAPH_STRICT_MSGPACK="false")
 import sys
 events = []
-sys.addaudithook(lambda event, arguments: events.append(event) if event.startswith("socket.") else None)
+leaving = ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname")
+sys.addaudithook(lambda event, arguments: events.append(event) if event in leaving else None)
 import agents.endpoint, agents.tools
 from langsmith.utils import tracing_is_enabled
 print(tracing_is_enabled(), os.environ["LANGGRAPH_STRICT_MSGPACK"], events)

@@ -55,20 +55,10 @@ def test_a_repair_tells_what_was_wrong(llm, source):
 
 def test_a_model_of_short_prompts_is_asked_the_same_again(llm, model):
     source = KnowledgeSource(dataclasses.replace(model, style="short"))
-    if not (load_file := load_short()):
-        return
     llm.says("?", KINDS)
     assert generate_subclasses(source, "dog").outcome == "repaired"
-    assert llm.requests[0]["messages"] == llm.requests[1]["messages"] == load_file.render(
+    assert llm.requests[0]["messages"] == llm.requests[1]["messages"] == load_prompt("subclasses", "short").render(
         {"name": '"dog"', "sense": "", "count": "10"})
-
-
-def load_short():
-    """The short prompt, which comes with the pocket model."""
-    try:
-        return load_prompt("subclasses", "short")
-    except FileNotFoundError:
-        return None
 
 
 def test_what_a_server_says_is_harmless_in_the_repair(llm, source):

@@ -41,7 +41,7 @@ def test_special_tokens_come_first_and_names_are_one_token_in_every_place():
     for name in (*seen_names(), *superclasses(), *texture_names()):
         token, = TOKENIZER.encode(name).ids
         assert token in TOKENIZER.encode(f'{{"names": ["{name}", "x"]}}').ids
-        assert token in TOKENIZER.encode(f"A small {name} and a dog.").ids
+        assert token in TOKENIZER.encode(f"A large {name} and a dog.").ids
 
 
 def test_a_plural_holds_the_token_of_its_name_and_a_longer_word_does_not():

@@ -23,6 +23,7 @@ OPTIONS = {
              *SEGMENTING, "--json"],
     "parse": ["text", "--file", "--jsonl", "--pipeline", "--head", "--json"],
     "describe": ["inputs", "--detailed", "--jsonl", *LLM],
+    "ask": ["request", "inputs", "--out", "--model", "--device", *LLM, "--json"],
     "subclasses": ["names", "-n", "--gloss", *LLM, "--json"],
     "clusters": ["names", *LLM, "--json"],
     "demo": ["--model", "--out"],
