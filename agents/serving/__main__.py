@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -30,15 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
                         help="memory for keys and values (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=180, metavar="SECONDS",
                         help="until it has to be ready (default: %(default)s)")
-    parser.add_argument("--log", type=Path, metavar="DIR", help="where vllm.log and caches go (default: a new folder)")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="where vLLM's own words go (default: a new file)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", default=default_cache(),
+                        help="what makes the next start quicker (default: %(default)s)")
     options = vars(parser.parse_args(arguments))
-    folder = options.pop("log") or Path(tempfile.mkdtemp(prefix="lexiseg-vllm-"))
-    patience = options.pop("patience")
+    log = options.pop("log") or Path(tempfile.mkdtemp(prefix="lexiseg-vllm-")) / "vllm.log"
+    patience, cache = options.pop("patience"), options.pop("cache")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = ServerSettings(**options)
-        print(f"Starting vLLM; its log is {folder / 'vllm.log'}", file=sys.stderr)
-        with running(settings, folder, patience) as server:
+        print(f"Starting vLLM; its log is {log}", file=sys.stderr)
+        with running(settings, log, cache, patience) as server:
             print(f"Ready: {settings.url}, model {settings.served_name}. Ctrl-C stops it.", file=sys.stderr)
             server.join()
     except KeyboardInterrupt:
@@ -50,6 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"  {mark + ':':<9}{text}", file=sys.stderr)
         return 2
     return 0
+
+
+def default_cache() -> Path:
+    """`vllm` in the folder where lexiseg keeps what it can make again: LEXISEG_CACHE, else in the user's caches."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("LEXISEG_CACHE") or Path(base) / "lexiseg") / "vllm"
 
 
 if __name__ == "__main__":

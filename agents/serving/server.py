@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from agents.offline import SWITCHES
 from parsers.errors import Code, LlmError, MissingPackageError, ModelError, OutputError, SettingError
@@ -86,36 +86,39 @@ def server_command(settings: ServerSettings) -> list[str]:
             "--disable-uvicorn-access-log"]
 
 
-def server_environment(scratch: Path) -> dict[str, str]:
-    """The variables of the server's process: nothing calls home, one process, one thread, no compiler; caches go to
-    `scratch`."""
+def server_environment(cache: Path) -> dict[str, str]:
+    """The variables of the server's process: nothing calls home, one process, one thread, no compiler. cache: where
+    vLLM keeps what it found out about its own code, which makes the next start quicker."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return {**kept, **SWITCHES, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1",
-            "VLLM_CACHE_ROOT": str(scratch / "vllm"), "VLLM_CONFIG_ROOT": str(scratch / "vllm"),
-            "XDG_CACHE_HOME": str(scratch), "HF_HOME": str(scratch / "huggingface")}
+            "VLLM_CACHE_ROOT": str(cache / "vllm"), "VLLM_CONFIG_ROOT": str(cache / "vllm"),
+            "XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface")}
 
 
 class Server:
     """A running server; stopped at the end of a `with` block."""
 
-    def __init__(self, settings: ServerSettings, folder: Path) -> None:
-        """Starts the process. folder: for its log (`vllm.log`) and its caches.
+    def __init__(self, settings: ServerSettings, log: Path, cache: Path) -> None:
+        """Starts the process. log: the file for what it says; cache: a folder for its caches.
 
         Raises MissingPackageError (no environment), ModelError (`check_model`), SettingError (the port is taken) and
-        OutputError (folder).
+        OutputError.
         """
         check_environment(settings.environment)
         check_model(settings.model)
         check_port(settings.host, settings.port)
-        self.settings, self.log = settings, folder / "vllm.log"
+        self.settings, self.log = settings, log
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with self.log.open("wb") as log:
-                self._process = _start(settings, folder, log)
+            for folder in (log.parent, cache):
+                folder.mkdir(parents=True, exist_ok=True)
+            with log.open("wb") as file:
+                self._process = subprocess.Popen(
+                    server_command(settings), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                    env=server_environment(cache.absolute()), cwd=cache, start_new_session=True)
         except OSError as error:
-            raise OutputError(Code.OUTPUT_UNWRITABLE, f"{self.log} cannot be written: {error.strerror}.",
-                              "A folder in which you may write.", "python -m agents.serving --help") from error
+            raise OutputError(Code.OUTPUT_UNWRITABLE, f"{log} or {cache} cannot be written: {error.strerror}.",
+                              "Folders in which you may write.", "python -m agents.serving --help") from error
 
     def __enter__(self) -> Server:
         return self
@@ -156,9 +159,9 @@ class Server:
 
 
 @contextmanager
-def running(settings: ServerSettings, folder: Path, seconds: float = 180) -> Iterator[Server]:
+def running(settings: ServerSettings, log: Path, cache: Path, seconds: float = 180) -> Iterator[Server]:
     """A server that takes requests, for the length of a `with` block. Raises as `Server` and `Server.wait`."""
-    with Server(settings, folder) as server:
+    with Server(settings, log, cache) as server:
         server.wait(seconds)
         yield server
 
@@ -244,8 +247,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelError(Code.MODEL_CORRUPT, f"{path} is not JSON: {error}.", "A whole model directory.",
                          f"lexiseg models verify {path.parent}") from error
     return content if isinstance(content, dict) else {}
-
-
-def _start(settings: ServerSettings, folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(server_command(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                            env=server_environment(folder.absolute()), cwd=folder, start_new_session=True)

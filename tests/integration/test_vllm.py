@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,28 +77,35 @@ def environment() -> Path:
     return folder
 
 
-@contextmanager
-def serve(model: Path, environment: Path, folder: Path) -> Iterator[Served]:
-    settings = ServerSettings(model=model, environment=environment, port=free_port())
-    with running(settings, folder, PATIENCE_S) as server:
-        yield Served(model, server)
+@pytest.fixture(scope="module")
+def serve(environment, tmp_path_factory) -> Callable[[Path], AbstractContextManager[Served]]:
+    """serve(directory) -> a context with vLLM serving it."""
+    folder = tmp_path_factory.mktemp("vllm")
+
+    @contextmanager
+    def start(model: Path) -> Iterator[Served]:
+        settings = ServerSettings(model=model, environment=environment, port=free_port())
+        with running(settings, folder / f"{model.name}.log", folder / "cache", PATIENCE_S) as server:
+            yield Served(model, server)
+
+    return start
 
 
 @pytest.fixture(scope="module")
-def tiny(environment, tmp_path_factory) -> Iterator[Served]:
+def tiny(serve, tmp_path_factory) -> Iterator[Served]:
     """A model in miniature, converted."""
     folder = tmp_path_factory.mktemp("tiny")
     weights = tiny_llava.weights_of(tiny_llava.make_parts(), "zhu", "fused")
     source = tiny_llava.save_checkpoint(folder / "source", weights, tiny_llava.config_of("zhu", "fused"), pickled=True)
     convert_llava_phi2(source, folder / "tiny", dtype="float32")
-    with serve(folder / "tiny", environment, folder / "log") as served:
+    with serve(folder / "tiny") as served:
         yield served
 
 
 @pytest.fixture(scope="module")
-def pocket(environment, tmp_path_factory) -> Iterator[Served]:
+def pocket(serve) -> Iterator[Served]:
     """The pocket model."""
-    with serve(REPOSITORY / "models" / "pocket" / "llava-phi2", environment, tmp_path_factory.mktemp("log")) as served:
+    with serve(REPOSITORY / "models" / "pocket" / "llava-phi2") as served:
         yield served
 
 

@@ -106,7 +106,7 @@ def test_settings_out_of_range(model, values):
 def test_a_server_is_waited_for_and_stopped_by_sigint(model, environment, tmp_path):
     settings = ServerSettings(model=model, environment=environment(HEALTHY), port=free_port())
     assert not is_well("127.0.0.1", settings.port)
-    with running(settings, tmp_path / "log", 60) as server:
+    with running(settings, tmp_path / "log", tmp_path / "cache", 60) as server:
         assert is_well("127.0.0.1", settings.port) and settings.url.endswith(f":{settings.port}/v1")
     assert not is_well("127.0.0.1", settings.port)
     assert server.stop() == 0 and server.log.read_text() == "interrupted\n"
@@ -115,7 +115,7 @@ def test_a_server_is_waited_for_and_stopped_by_sigint(model, environment, tmp_pa
 def test_a_server_that_dies_is_quoted(model, environment, tmp_path):
     settings = ServerSettings(model=model, environment=environment("print('no tower'); raise SystemExit(7)"),
                               port=free_port())
-    with Server(settings, tmp_path / "log") as server:
+    with Server(settings, tmp_path / "log", tmp_path / "cache") as server:
         error = failure(server.wait, 60)
     assert error.code == Code.LLM_UNAVAILABLE and "status 7" in error.given and "no tower" in error.given
     assert str(server.log) in error.next_step
@@ -124,7 +124,7 @@ def test_a_server_that_dies_is_quoted(model, environment, tmp_path):
 def test_a_server_that_is_never_ready_is_stopped(model, environment, tmp_path):
     program = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(600)"
     settings = ServerSettings(model=model, environment=environment(program), port=free_port())
-    with Server(settings, tmp_path / "log") as server:
+    with Server(settings, tmp_path / "log", tmp_path / "cache") as server:
         error = failure(server.wait, 0)
         assert "not ready" in error.given
         server.stop(0)
@@ -132,11 +132,11 @@ def test_a_server_that_is_never_ready_is_stopped(model, environment, tmp_path):
 
 
 def test_no_environment_no_port(model, environment, tmp_path):
-    error = failure(Server, ServerSettings(model=model, environment=tmp_path / "none"), tmp_path / "log")
+    error = failure(Server, ServerSettings(model=model, environment=tmp_path / "none"), tmp_path / "log", tmp_path)
     assert error.code == Code.PACKAGE_MISSING and error.next_step == "make vllm"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = ServerSettings(model=model, environment=environment(HEALTHY), port=taken.getsockname()[1])
-        error = failure(Server, settings, tmp_path / "log")
+        error = failure(Server, settings, tmp_path / "log", tmp_path)
     assert error.code == Code.SETTING_INVALID and "--port" in str(error)
 
 
@@ -177,7 +177,8 @@ def test_the_command_serves_until_it_is_stopped(model, environment, tmp_path):
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "agents.serving", model, "--environment", environment(HEALTHY), "--port", str(port),
-         "--log", tmp_path / "log"], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+         "--log", tmp_path / "log", "--cache", tmp_path / "cache"], stderr=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[3])
     lines = [process.stderr.readline(), process.stderr.readline()]
     assert lines[1] == f"Ready: http://127.0.0.1:{port}/v1, model llava. Ctrl-C stops it.\n"
     process.terminate()
