@@ -17,7 +17,7 @@ app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_co
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                               help="Check, show, match, merge, compare and freeze vocabulary files.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify and convert models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                        help="Large jobs: submit them, watch, steer and verify. Workers are started by lexiseg up.")
@@ -201,6 +201,71 @@ def parse(
 
 
 @app.command()
+def describe(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
+    detailed: Annotated[bool, typer.Option("--detailed", help="Also attributes, counts and places.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a picture, in order.")] = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
+) -> None:
+    """Let a language model describe pictures, and show what the descriptions say.
+
+    Exit code 3: some pictures could not be read."""
+    from service import knowledge
+
+    if knowledge.describe(inputs, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), detailed=detailed,
+                          jsonl=jsonl):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def ask(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help='What to mask: "every dog next to a bench".')],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")],
+    model: o.Model = None, device: o.Device = "auto", llm: o.Llm = None, llm_model: o.LlmModel = None,
+    store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None, llm_parallel: o.LlmParallel = None,
+    json: o.AsJson = False,
+) -> None:
+    """Mask what a sentence asks for, and say how it was decided.
+
+    Exit code 3: some pictures could not be read."""
+    from service.ask import run_ask
+
+    if run_ask(request, inputs, out, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), model=model,
+               device=device, as_json=json):
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def subclasses(
+    names: Annotated[str, typer.Argument(metavar="NAMES", help='Class names: "dog, cat".')],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, max=10, metavar="K", help="Subclasses of each.")] = 7,
+    gloss: Annotated[str | None, typer.Option("--gloss", metavar="TEXT", help="Which sense of the one name is "
+                                              'meant: "a machine that lifts loads".')] = None,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None, json: o.AsJson = False,
+) -> None:
+    """Let a language model list finer names of classes."""
+    from service import knowledge
+
+    knowledge.subclasses(names, count, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), gloss=gloss,
+                         as_json=json)
+
+
+@app.command()
+def clusters(
+    names: Annotated[str, typer.Argument(metavar="NAMES", help='Class names: "dog, cat, bus".')],
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None, json: o.AsJson = False,
+) -> None:
+    """Let a language model put class names into clusters."""
+    from service import knowledge
+
+    knowledge.clusters(names, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), as_json=json)
+
+
+@app.command()
 def demo(
     model: o.Model = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for pictures, masks and reports.")]
@@ -227,6 +292,24 @@ def doctor(json: o.AsJson = False) -> None:
         show_checks(checks)
     if not is_healthy(checks):
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@vocabulary_app.command("build")
+def vocabulary_build(
+    names: Annotated[str, typer.Argument(metavar="NAMES|FILE", help='Class names ("dog, cat"), or a vocabulary file, '
+                                         "whose glosses say which senses are meant.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write.")],
+    subclasses: Annotated[int, typer.Option("--subclasses", min=0, max=10, metavar="K", help="Subclasses for each "
+                                            "class that has none.")] = 0,
+    clusters: Annotated[bool, typer.Option("--clusters", help="A cluster for each class.")] = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
+) -> None:
+    """Let a language model write a vocabulary for a person to look through."""
+    from service import knowledge
+
+    knowledge.build(names, out, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel),
+                    subclass_count=subclasses, with_clusters=clusters)
 
 
 @vocabulary_app.command("check")
@@ -322,8 +405,8 @@ def models_verify(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-@models_app.command("convert")
-def models_convert(
+@models_app.command("convert-simseg")
+def models_convert_simseg(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="simseg.vit-s.pth or simseg.vit-b.pth.")],
     tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with the tokenizer files of "
                                             "bert-base-uncased (vocab.txt or tokenizer.json).")],
@@ -331,9 +414,24 @@ def models_convert(
     half: Annotated[bool, typer.Option("--half", help="Store in half precision, half as large.")] = False,
 ) -> None:
     """Turn a SimSeg checkpoint into a model directory of safetensors. Pickled objects are refused."""
-    from service.models import convert
+    from service.models import convert_simseg
 
-    convert(checkpoint, tokenizer, to, half)
+    convert_simseg(checkpoint, tokenizer, to, half)
+
+
+@models_app.command("convert-llava-phi2")
+def models_convert_llava_phi2(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The directory of a LLaVA-Phi2 checkpoint.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The directory to write: new or empty.")],
+    vision_tower: Annotated[Path | None, typer.Option("--vision-tower", metavar="DIR", help="The CLIP or SigLIP, as "
+                            "transformers saves it, for a checkpoint that comes without one.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="bfloat16, float32.")] = "bfloat16",
+    json: o.AsJson = False,
+) -> None:
+    """Make a LLaVA-Phi2 checkpoint, of any published layout, ready for vLLM and transformers."""
+    from service.models import convert_llava_phi2
+
+    convert_llava_phi2(source, target, vision_tower, dtype, json)
 
 
 @app.command()
