@@ -23,8 +23,8 @@ def test_a_plan_from_one_structured_answer(llm, source):
     assert answer.record == Plan(targets=("animal",), subclasses=True, candidate_free=True,
                                  filters=(Filter(target="", relation="on", object="sand"),))
     assert llm.calls == 1 and llm.question() == 'Request: "mask every animal and whatever stands on the sand"'
-    assert plan_lines(answer.record) == ["look for: animal and all kinds of it; also for what the request does not name",
-                                         "only things that are: on sand"]
+    assert plan_lines(answer.record) == [
+        "look for: animal and all kinds of it; also for what the request does not name", "only things that are: on sand"]
 
 
 @pytest.mark.parametrize(("answer", "plan"), [
