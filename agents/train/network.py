@@ -201,7 +201,7 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention written out, (B, H, S, D / H); on CPUs in bfloat16 faster than the library's, backward above all."""
+    """Attention written out, (B, H, S, D / H)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
