@@ -33,7 +33,7 @@ Optimisers = Sequence[torch.optim.Optimizer]
 class Plan:
     """How to train."""
 
-    steps: int = 1600
+    steps: int = 1900
     pictures: int = 16
     """A step."""
     singles: int = 32
