@@ -50,7 +50,7 @@ class Client:
         """Enters a job; options are the fields of JobRequest (out, backend, model, refine, sample ...)."""
         return self._json("POST", "/v1/jobs", json={"inputs": inputs, "vocabulary": vocabulary, **options})
 
-    def list(self) -> list[dict[str, Any]]:
+    def jobs(self) -> list[dict[str, Any]]:
         """The newest jobs."""
         return self._json("GET", "/v1/jobs")["jobs"]
 

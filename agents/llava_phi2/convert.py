@@ -206,7 +206,7 @@ def _write_weights(folder: Path, shapes: dict[str, tuple[int, ...]], pieces: dic
             shards.append([])
             room = SHARD_BYTES - torch.Size(shapes[name]).numel() * size
         shards[-1].append(name)
-    file_of = {}
+    file_of: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         path = folder / (f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1
                          else "model.safetensors")

@@ -88,6 +88,7 @@ def add_handlers(app: FastAPI) -> None:
                                    next_step="Report it with the log."))
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the description of a route: these, and what every route may answer."""
-    return {status: {"model": FailureAnswer} for status in (400, 401, 403, 422, 429, 503, *statuses)}
+def responses(*statuses: int, content: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """For the description of a route: these, and what every route may answer. content: of a success that is no JSON."""
+    success: dict[int | str, dict[str, Any]] = {} if content is None else {200: {"content": {content: {}}}}
+    return success | {status: {"model": FailureAnswer} for status in (400, 401, 403, 422, 429, 503, *statuses)}

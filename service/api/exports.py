@@ -73,7 +73,7 @@ def make_export(site: Submitter, job_id: JobId, request: ExportRequest) -> Expor
     return _answer(folder, request.format)
 
 
-@router.get("/{format}", responses={200: {"content": {"application/octet-stream": {}}}} | responses(404),
+@router.get("/{format}", responses=responses(404, content="application/octet-stream"),
             response_model=None)
 def read_export(site: Reader, job_id: JobId, format: str,
                 path: Annotated[str | None, Query(max_length=4096)] = None) -> ExportAnswer | FileResponse:

@@ -180,7 +180,7 @@ def _steer(site: Site, job_id: str, act: Callable[[Ledger, JobRow], object]) -> 
     return answer_of(site, site.progress(job.id))
 
 
-@router.get("/{job_id}/events", responses={200: {"content": {"text/event-stream": {}}}} | responses(404),
+@router.get("/{job_id}/events", responses=responses(404, content="text/event-stream"),
             response_class=StreamingResponse)
 async def follow_job(site: Reader, job_id: JobId) -> StreamingResponse:
     """Server-sent events: `progress` whenever something changed, `over` at the end; each carries the job as JSON."""

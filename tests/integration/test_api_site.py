@@ -79,7 +79,7 @@ def test_upload_submit_watch_read_export(site, tmp_path, scene):
         now = client.segment(scene, classes="dog, grass, sand")
         mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(now["mask_png"]))))
         assert (mask == np.asarray(Image.open(tmp_path / "mask.png"))).all()
-        assert [job["out"] for job in client.list()] == ["june"]  # the job of one picture leaves nothing behind
+        assert [job["out"] for job in client.jobs()] == ["june"]  # the job of one picture leaves nothing behind
         assert not list((tmp_path / "data" / "outputs").glob(".now-*"))
     assert "Traceback" not in (tmp_path / "serve.log").read_text()
 
@@ -90,7 +90,7 @@ def test_without_a_worker_one_picture_times_out_and_says_what_to_do(site, tmp_pa
         with pytest.raises(SiteError) as slow:
             client.segment(scene, classes="dog")
         assert slow.value.status == 504 and "lexiseg up" in slow.value.next_step
-        assert client.list() == []
+        assert client.jobs() == []
 
 
 def test_a_body_that_never_ends_and_a_head_that_lies(site, tmp_path):

@@ -59,7 +59,8 @@ def test_convert_refuses_a_pickled_object(lexiseg, tmp_path):
     import torch
 
     torch.save({"state_dict": {"a": torch.zeros(1)}, "config": pytest.fixture}, tmp_path / "harm.pth")
-    result = lexiseg("models", "convert-simseg", tmp_path / "harm.pth", "--tokenizer", tmp_path, "--to", tmp_path / "out")
+    result = lexiseg("models", "convert-simseg", tmp_path / "harm.pth", "--tokenizer", tmp_path,
+                     "--to", tmp_path / "out")
     assert result.exit_code == 2 and "error [model-unsupported]" in result.stderr and "pickled" in result.stderr
     assert not (tmp_path / "out").exists()
 
