@@ -224,5 +224,5 @@ def test_finish_takes_what_it_needs_and_returns_a_value(segmenter, tmp_path):
     image_HW3[:, :, 0] = 255
     (score_map,) = segmenter.score([Sample(image_HW3=image_HW3, vocabulary=VOCABULARY)])
     writer = PictureWriter.of(tmp_path, VOCABULARY, overlay=False, confidence=False)
-    written, seconds = finish("a.png", image_HW3, "0" * 64, score_map, "none", writer)
+    written, seconds = finish("a.png", image_HW3, "0" * 64, score_map, "none", "cpu", writer)
     assert written.result.state == "done" and written.result.classes[0].area == 64 and seconds > 0
