@@ -46,7 +46,8 @@ def test_a_file_of_settings_builds_on_a_preset(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    ("{", "JSON"), ("[1]", "no JSON object"), ('{"preset": "best"}', "none of ours"), ('{"preset": ["x"]}', "TypeError"),
+    ("{", "JSON"), ("[1]", "no JSON object"), ('{"preset": "best"}', "none of ours"),
+    ('{"preset": ["x"]}', "TypeError"),
     ('{"presense": "off"}', "presense"), ('{"presence": "firm"}', "firm"), ('{"tile": "wide"}', "tile"),
     ('{"refine": "magic"}', "magic")], ids=str)
 def test_a_file_that_is_wrong_is_refused(tmp_path, content, said):
