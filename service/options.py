@@ -39,7 +39,8 @@ Ensemble = Annotated[str | None, typer.Option("--ensemble", help="How the subcla
                                                                  "mask-vote, super+lambda.")]
 Subclasses = Annotated[int | None, typer.Option("--subclasses", help="Use the first K subclasses of each class; 0: "
                                                                      "none. All if left out.", metavar="K")]
-Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf. [default: none]")]
+Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf, pamr, "
+                                                             "torch-crf. [default: none]")]
 Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window covers; the picture's shorter side "
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."

@@ -132,7 +132,8 @@ class ShardWorker:
 
         stream = ClaimStream(claims, claim_further)
         outcomes = process(stream, prepared.segmenter, prepared.vocabulary, prepared.writer,
-                           method=spec.refine, batch=spec.batch, workers=spec.workers, finishers=prepared.finishers)
+                           method=spec.refine, batch=spec.batch, device=spec.device, workers=spec.workers,
+                           finishers=prepared.finishers)
         try:
             with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
                 for finished in _together(stream.begun, outcomes):
