@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -209,8 +209,8 @@ def measure_stages(segmenter: Any, items: Sequence[InputItem], vocabulary: Vocab
     segmenter.score(samples[:1])
     score_maps: list = []
     with watched(segmenter.encoder) as seen:
-        score_s = seconds_of(lambda: score_maps.extend(
-            score_map for start in range(0, count, batch) for score_map in segmenter.score(samples[start:start + batch])))
+        score_s = seconds_of(lambda: score_maps.extend(chain.from_iterable(
+            segmenter.score(samples[start:start + batch]) for start in range(0, count, batch))))
     label_maps: list = []
     refine_s = seconds_of(lambda: label_maps.extend(
         refine_scores(whole(sample.image_HW3, one.size), score_map, refine)
