@@ -38,7 +38,8 @@ Ensemble = Annotated[str | None, typer.Option("--ensemble", help="How the subcla
                                                                  "mask-vote, super+lambda.")]
 Subclasses = Annotated[int | None, typer.Option("--subclasses", help="Use the first K subclasses of each class; 0: "
                                                                      "none. All if left out.", metavar="K")]
-Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf. [default: none]")]
+Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf, pamr, "
+                                                             "torch-crf. [default: none]")]
 Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window covers; the picture's shorter side "
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
@@ -84,12 +85,13 @@ def read_preset(preset: str) -> dict[str, Any]:
         return PRESETS[preset]
     try:
         content = json.loads(Path(preset).read_text(encoding="utf-8"))
-        base = content.pop("preset", "lexiseg")
-        return PRESETS[base] | content
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        if not isinstance(content, dict) or content.get("preset", "lexiseg") not in PRESETS:
+            raise ValueError('no JSON object, or its "preset" is none of ours')
+    except (OSError, ValueError, TypeError) as error:
         raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r}: {type(error).__name__}: {error}.",
                            f"One of: {', '.join(PRESETS)}; or a JSON file of settings.",
                            "Leave it out for the default.") from error
+    return PRESETS[content.pop("preset", "lexiseg")] | content
 
 
 def read_vocabulary(classes: str | None, file: Path | None) -> Vocabulary:

@@ -114,7 +114,7 @@ def _measure(spec: JobSpec, sample: list[InputItem], segmenter: Segmenter | None
 
         def run(items: list[InputItem]) -> int:
             outcomes = process(items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
-                               workers=spec.workers)
+                               device=spec.device, workers=spec.workers)
             with closing(outcomes):
                 return sum(bool(outcome.files) for outcome in outcomes)
 

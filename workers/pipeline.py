@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -67,14 +68,15 @@ class Waiting:
 
 
 def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
-            method: str, batch: int, workers: int | None = None, finishers: Finishers | None = None
-            ) -> Generator[Outcome, None, None]:
+            method: str, batch: int, device: str = "cpu", workers: int | None = None,
+            finishers: Finishers | None = None) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
 
     What concerns one picture becomes a failed Result. What concerns all of them (a full disk, a missing package, a
     model or setting at fault) is raised. Closing the iterator lets running pictures finish and drops the rest.
-    workers: processes for `pydensecrf`, which holds the interpreter's lock, else threads; None: one per core, at
-    least two threads. finishers: a pool for them that is there already, and stays.
+    device: for the refinement methods that use torch. workers: processes for `pydensecrf`, which holds the
+    interpreter's lock, else threads; None: one per core, at least two threads. finishers: a pool for them that is
+    there already, and stays.
     """
     count = workers or default_workers(method)
     scorers = Scorers(segmenter, vocabulary)
@@ -90,7 +92,7 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
             for entry in entries:
                 if entry.result is None:
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
-                                       *entry.arguments, method, writer, entry.loaded.size)
+                                       *entry.arguments, method, device, writer, entry.loaded.size)
                     finishers.begin(entry)
                 waiting.append(entry)
             while waiting and (_is_over(waiting, 2 * batch) or _is_ready(waiting[0])):
@@ -104,8 +106,8 @@ def default_workers(method: str) -> int:
     return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
 
 
-def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, writer: PictureWriter,
-           size: tuple[int, int] | None = None) -> tuple[Written, float]:
+def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, device: str,
+           writer: PictureWriter, size: tuple[int, int] | None = None) -> tuple[Written, float]:
     """Labels one scored picture and writes its files; returns what was written and the seconds it took. size: height
     and width of the picture, where `image_HW3` may be a draft of it.
 
@@ -114,7 +116,7 @@ def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, m
     started = time.perf_counter()
     try:
         image_HW3 = whole(image_HW3, size)
-        label_map = refine(image_HW3, score_map, method, confidence=writer.confidence)
+        label_map = refine(image_HW3, score_map, method, confidence=writer.confidence, device=device)
         written = writer.write(name, image_HW3, label_map, image_sha256=sha256)
         reach("written")
     except Exception as error:
@@ -330,7 +332,13 @@ class Finishers:
 
     def _start(self, count: int) -> Executor:
         if not self._in_processes:
-            return ThreadPoolExecutor(count, thread_name_prefix="writer")
+            return ThreadPoolExecutor(count, "writer", _use_one_core)
         from loky import ProcessPoolExecutor
 
         return ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+
+
+def _use_one_core() -> None:
+    """Refinement in torch: one picture per thread and core."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

@@ -110,7 +110,7 @@ def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, vocabulary
     failures: list[Result] = []
     started = shown = time.perf_counter()
     outcomes = process(inputs.items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
-                       workers=spec.workers)
+                       device=spec.device, workers=spec.workers)
     with (LineFile(out / "results.jsonl") as results, LineFile(out / "timings.jsonl") as timings,
           closing(outcomes)):
         for outcome in outcomes:

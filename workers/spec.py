@@ -22,7 +22,7 @@ class JobSpec(BaseModel):
     model: str = Field(min_length=1, description="a model directory")
     settings: dict[str, JsonValue] = Field(default={}, description="options of the backend, such as variant or tile")
     preset: str | None = Field(default=None, description="the name under which `settings` were chosen; only recorded")
-    refine: Literal["none", "pydensecrf"] = "none"
+    refine: Literal["none", "pydensecrf", "pamr", "torch-crf"] = "none"
     overlay: bool = Field(default=False, description="also write overlays/, pictures with the classes painted in")
     confidence: bool = Field(default=False, description="also write confidence/, grey pictures, 255 = certain")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")

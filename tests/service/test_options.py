@@ -46,8 +46,10 @@ def test_a_file_of_settings_builds_on_a_preset(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    ("{", "JSON"), ("[1]", "AttributeError"), ('{"preset": "best"}', "best"), ('{"presense": "off"}', "presense"),
-    ('{"presence": "firm"}', "firm"), ('{"tile": "wide"}', "tile"), ('{"refine": "magic"}', "magic")], ids=str)
+    ("{", "JSON"), ("[1]", "no JSON object"), ('{"preset": "best"}', "none of ours"),
+    ('{"preset": ["x"]}', "TypeError"),
+    ('{"presense": "off"}', "presense"), ('{"presence": "firm"}', "firm"), ('{"tile": "wide"}', "tile"),
+    ('{"refine": "magic"}', "magic")], ids=str)
 def test_a_file_that_is_wrong_is_refused(tmp_path, content, said):
     path = tmp_path / "odd.json"
     path.write_text(content)

@@ -13,7 +13,7 @@ VECTORS = {"pet": (1, 0, 0), "car": (0, 1, 0), "dog": (0.9, 0.1, 0.1), "hound": 
 
 
 def embed(names):
-    return torch.nn.functional.normalize(torch.tensor([VECTORS[name] for name in names]), dim=-1)
+    return torch.nn.functional.normalize(torch.tensor([VECTORS[name] for name in names], dtype=torch.float32), dim=-1)
 
 
 def kept(method, cutoff=None, pet=("dog", "hound", "cat"), car=("taxi", "cab")):

@@ -83,7 +83,7 @@ def test_the_ranking_is_cut_at_the_threshold_and_at_the_limit():
     assert present(scores, IDS, limit=1) == [1]
     assert present(scores, IDS, sigma=2.0) == [1]
     assert present(scores, IDS, sigma=-1.0) == [1, 3, 0, 2, 4, 5, 6, 7, 8, 9]
-    assert present(scores, IDS, top=2) == [1]
+    assert present(scores, IDS, sigma=0.5, top=2) == [1] and present(scores, IDS, top=2) == []
 
 
 def test_a_background_uses_a_place_and_is_never_present():

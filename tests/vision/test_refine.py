@@ -7,6 +7,7 @@ import pytest
 
 from parsers.errors import Code, MissingPackageError, SettingError
 from vision import ScoreMap, refine
+from vision.refine import METHODS, RefineSettings, participants, refine_probabilities
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -107,12 +108,66 @@ def two_halves(height=64, width=64):
     return picture, score_map(scores)
 
 
-def test_crf_moves_the_border_to_the_edge():
+@pytest.mark.parametrize("settings", [RefineSettings(), RefineSettings(binary=True), RefineSettings(stride=1, floor=0)],
+                         ids=["default", "binary", "full"])
+@pytest.mark.parametrize("method", ["pydensecrf", "torch-crf"])
+def test_crf_moves_the_border_to_the_edge(method, settings):
     picture, scores = two_halves()
     truth = np.where(np.arange(64) < 28, 1, 2)
     plain = (refine(picture, scores).labels_HW != truth).mean()
-    refined = (refine(picture, scores, "pydensecrf").labels_HW != truth).mean()
+    refined = (refine(picture, scores, method, settings=settings).labels_HW != truth).mean()
     assert plain > 0.03 and refined < 0.02
+
+
+def test_pamr_moves_the_border_to_the_edge():
+    picture, scores = two_halves()
+    truth = np.where(np.arange(64) < 28, 1, 2)
+    assert (refine(picture, scores, "pamr").labels_HW != truth).mean() < 0.03
+
+
+def test_classes_without_support_change_nothing():
+    """A class whose probability is almost 0 takes no part, and the field without it is the field with it."""
+    picture, scores = two_halves()
+    absent = np.full((3, 8, 8), -30.0)
+    more = score_map(np.concatenate([scores.scores_CHW, absent]))
+    one, other = (refine(picture, more, "pydensecrf", confidence=True, settings=RefineSettings(floor=floor))
+                  for floor in (0.2, 0.0))
+    assert (one.labels_HW == other.labels_HW).all()
+    assert np.abs(one.confidence_HW.astype(float) - other.confidence_HW).max() < 2e-3
+
+
+def test_who_takes_part():
+    probabilities = np.zeros((4, 1, 3), np.float32)
+    probabilities[0], probabilities[1, 0, 1], probabilities[2, 0, 2] = 0.5, 0.6, 0.19
+    assert participants(probabilities, 0.2).tolist() == [0, 1]
+    assert participants(probabilities, 0.19).tolist() == [0, 1, 2]
+    assert participants(probabilities, 0).tolist() == [0, 1, 2, 3]
+    assert participants(np.full((20, 2, 2), 0.05, np.float32), 0.2).tolist() == [0]  # the most probable always
+
+
+def test_two_classes_need_no_field_of_their_own():
+    """Each against the rest is then one and the same field."""
+    picture, _ = two_halves()
+    first = np.linspace(0.2, 0.9, 64, dtype=np.float32).reshape(8, 8)
+    maps = np.stack([first, 1 - first])
+    together, apart = (refine_probabilities(picture, maps, "pydensecrf", settings=RefineSettings(binary=binary))
+                       for binary in (False, True))
+    assert np.abs(together - apart).max() < 1e-4
+
+
+@pytest.mark.parametrize(("stride", "size"), [(None, (32, 32)), (1, (64, 64)), (4, (16, 16)), (50, (64, 64))])
+def test_the_field_is_solved_on_a_smaller_picture(stride, size):
+    """But not where nothing would be left of it."""
+    picture, _ = two_halves()
+    maps = np.full((2, 8, 8), 0.5, np.float32)
+    assert refine_probabilities(picture, maps, "pydensecrf", settings=RefineSettings(stride=stride)).shape[1:] == size
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 0}, {"floor": 1.5}, {"iterations": -1}, {"largest_side": 3}], ids=str)
+def test_settings_that_are_not_allowed(wrong):
+    with pytest.raises(SettingError) as caught:
+        RefineSettings(**wrong)
+    assert caught.value.code == Code.SETTING_INVALID and next(iter(wrong)) in str(caught.value)
 
 
 def test_crf_on_a_constant_picture_keeps_a_clear_mask():
@@ -131,7 +186,7 @@ def test_crf_does_not_write_into_its_arguments_and_repeats():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (1, 400), (2, 2)], ids=str)
-@pytest.mark.parametrize("method", ["none", "pydensecrf"])
+@pytest.mark.parametrize("method", METHODS)
 def test_odd_sizes(size, method):
     result = refine(np.zeros((*size, 3), np.uint8), random_map(), method, confidence=True)
     assert result.labels_HW.shape == size and np.isfinite(result.confidence_HW).all()

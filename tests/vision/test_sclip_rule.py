@@ -114,7 +114,7 @@ def test_the_best_name_of_a_class_decides_and_a_name_twice_only_lowers_probabili
 
 @pytest.mark.parametrize(("threshold", "expected"), [(0.0, {5, 6}), (1.0, {0})])
 def test_threshold_zero_removes_the_background_and_one_makes_everything_background(threshold, expected):
-    rule = rule_of(RNG.normal(size=(2, 3, 3)), [1, 2], (0, 5, 6), background_threshold=threshold)
+    rule = rule_of(RNG.normal(size=(2, 3, 3)) / 30, [1, 2], (0, 5, 6), background_threshold=threshold)
     assert set(labels_of(rule, (30, 20)).flat) == expected
 
 

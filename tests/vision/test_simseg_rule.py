@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from parsers.errors import SettingError
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from tests.vision.test_clip_dense import golden, needs_golden
 from vision.clip.ensemble import name_lists, scaled_maps
@@ -79,6 +80,14 @@ def test_every_step_equals_the_golden_one(case, subclasses, monkeypatch):
                          image_scores_C=np.zeros(1, np.float32), rule=rule)
     labels = refine(np.zeros((*size, 3), np.uint8), score_map, "pydensecrf").labels_HW
     assert (labels == values[prefix + "pred"]).all()
+
+
+@needs_golden
+def test_the_crf_in_torch_gives_the_golden_masks_too():
+    values = golden("simseg")
+    picture = normalised_and_back(values["a_image"], MEAN, STD)
+    for rough, mask in zip(values["a_rough_norm"], values["a_crf"], strict=True):
+        assert (binary_crf(picture, repeat(rough[None], 288)[0], "torch-crf") == mask).mean() > 0.999
 
 
 @needs_golden
@@ -190,3 +199,9 @@ def test_closing_is_one_dilation_and_one_erosion_and_the_other_is_different():
 def test_nearest_repeats_and_drops():
     assert nearest(4, 8).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and nearest(4, 2).tolist() == [0, 2]
     assert nearest(288, 1).tolist() == [0] and nearest(2, 3).tolist() == [0, 0, 1]
+
+
+def test_another_refinement_is_refused():
+    with pytest.raises(SettingError) as caught:
+        rule_of([LEFT], [0.3]).decide(np.zeros((4, 4, 3), np.uint8), "pamr")
+    assert "torch-crf" in caught.value.allowed

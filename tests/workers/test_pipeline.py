@@ -202,6 +202,30 @@ def test_an_error_of_a_scoring_thread_ends_the_job_when_it_concerns_all(segmente
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "writer", "scorer"))]
 
 
+CORES = []
+
+
+class Noting(PictureWriter):
+    """Notes with how many cores torch computes where pictures are refined."""
+
+    def write(self, name, image_HW3, label_map, *, image_sha256):
+        import torch
+        torch.ones(1 << 16).sum()
+        CORES.append(torch.get_num_threads())
+        return PictureWriter.write(self, name, image_HW3, label_map, image_sha256=image_sha256)
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize("method", ["torch-crf", "pamr"])
+def test_refinement_in_torch_takes_one_core_per_picture(segmenter, photos, tmp_path, method):
+    CORES.clear()
+    items = find_inputs([str(photos)]).items
+    plain = PictureWriter.of(tmp_path / "out", VOCABULARY, overlay=False, confidence=False)
+    writer = Noting(plain.out, plain.names, plain.colours)
+    outcomes = list(process(items, segmenter, VOCABULARY, writer, method=method, batch=3, workers=2))
+    assert states(outcomes) == EXPECTED and set(CORES) == {1}
+
+
 def test_huge_pictures_are_waited_for_one_by_one(segmenter, tmp_path, paint, monkeypatch):
     import workers.pipeline as module
     for index in range(6):
@@ -224,5 +248,5 @@ def test_finish_takes_what_it_needs_and_returns_a_value(segmenter, tmp_path):
     image_HW3[:, :, 0] = 255
     (score_map,) = segmenter.score([Sample(image_HW3=image_HW3, vocabulary=VOCABULARY)])
     writer = PictureWriter.of(tmp_path, VOCABULARY, overlay=False, confidence=False)
-    written, seconds = finish("a.png", image_HW3, "0" * 64, score_map, "none", writer)
+    written, seconds = finish("a.png", image_HW3, "0" * 64, score_map, "none", "cpu", writer)
     assert written.result.state == "done" and written.result.classes[0].area == 64 and seconds > 0

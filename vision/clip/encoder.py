@@ -84,7 +84,8 @@ class ClipEncoder:
         parts = []
         for start in range(0, len(ids_NT), PROMPT_BATCH):
             part_BT = ids_NT[start:start + PROMPT_BATCH]
-            filled_BT = torch.cat([part_BT, part_BT[-1:].expand(PROMPT_BATCH - len(part_BT), -1)])
+            filling = part_BT[-1:].expand(PROMPT_BATCH - len(part_BT), *part_BT.shape[1:])
+            filled_BT = torch.cat([part_BT, filling])
             vectors_BD = self._model.encode_text(filled_BT.to(self.device), normalize=True)
             parts.append(vectors_BD[:len(part_BT)].float().cpu())
         return torch.cat(parts)

@@ -2,8 +2,7 @@
 
 Source: Adams, Baek and Davis, Eurographics 2010. Points of a d-dimensional space lie in simplices of a lattice; each
 point is spread over the d + 1 vertices of its simplex by barycentric weights, the vertices are blurred along d + 1
-directions, and the points read their values back. Vertices are known by one 64-bit number each; which of them exist is
-found by sorting. Spreading and reading back are weighted sums of rows (`embedding_bag`), which the CPU and the GPU
+directions, and the points read their values back. A vertex is known by one 64-bit number. Spreading and reading back are weighted sums of rows (`embedding_bag`), which the CPU and the GPU
 both do fast and in a fixed order.
 
 Shapes: d dimensions; V = d + 1; N points; M vertices; E = N V pairs of point and vertex; K values per point.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
@@ -27,12 +25,15 @@ class Lattice:
         dimensions = len(points_dN)
         if group_N is not None:
             keys_VN += group_N * unit**dimensions
-        vertices_M, vertex_VN = _unique(keys_VN)
+        vertices_M, vertex_VN = keys_VN.unique(return_inverse=True)  # ascending
         self.vertices = len(vertices_M)
         self._vertex_NV = vertex_VN.T.int().contiguous()
         self._weights_NV = weights_VN.T.contiguous()
-        order_E, self._start_M = _grouped(self._vertex_NV.flatten(), self.vertices)
-        self._point_E = (order_E // (dimensions + 1)).int()
+        vertex_E = self._vertex_NV.flatten()
+        order_E = vertex_E.argsort(stable=True)
+        counts_M = torch.bincount(vertex_E, minlength=self.vertices)
+        self._point_E = order_E.int() // (dimensions + 1)
+        self._start_M = (counts_M.cumsum(0) - counts_M).int()
         self._weights_E = self._weights_NV.flatten()[order_E]
         self._neighbours = [_neighbours(vertices_M, step) for step in _steps(dimensions, unit)]
 
@@ -57,18 +58,18 @@ def _simplices(points_dN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int
     dimensions, count = points_dN.shape
     elevated_VN = _elevation(dimensions, points_dN.device) @ points_dN
     nearest_VN = (elevated_VN / (dimensions + 1)).round() * (dimensions + 1)
-    excess_N = (nearest_VN.sum(dim=0) / (dimensions + 1)).round().long()
+    excess_N = (nearest_VN.sum(dim=0) / (dimensions + 1)).round().to(torch.int8)
     rest_VN = elevated_VN - nearest_VN
-    rank_VN = torch.zeros_like(rest_VN, dtype=torch.long)  # 0: the largest rest
+    ranks_VN = torch.zeros_like(rest_VN, dtype=torch.int8)  # 0: the largest rest
     for i in range(dimensions):
         for j in range(i + 1, dimensions + 1):
             is_less_N = rest_VN[i] < rest_VN[j]
-            rank_VN[i] += is_less_N
-            rank_VN[j] += ~is_less_N
-    rank_VN += excess_N  # the nearest points whose coordinates do not sum to 0 are moved to one whose do
-    wrap_VN = (rank_VN < 0).long() - (rank_VN > dimensions).long()
-    rank_VN += wrap_VN * (dimensions + 1)
-    nearest_VN += wrap_VN * (dimensions + 1)
+            ranks_VN[i] += is_less_N.view(torch.int8)
+            ranks_VN[j] += is_less_N.logical_not_().view(torch.int8)
+    ranks_VN += excess_N  # coordinates that do not sum to 0 are moved, by the least way, to such that do
+    wrap_VN = ((ranks_VN < 0).view(torch.int8) - (ranks_VN > dimensions).view(torch.int8)) * (dimensions + 1)
+    rank_VN = (ranks_VN + wrap_VN).long()
+    nearest_VN += wrap_VN
     rest_VN = (elevated_VN - nearest_VN) / (dimensions + 1)
 
     by_rank_VN = torch.empty_like(rest_VN).scatter_(0, rank_VN, rest_VN)
@@ -108,29 +109,7 @@ def _neighbours(vertices_M: torch.Tensor, step: int) -> tuple[torch.Tensor, torc
     count = len(vertices_M)
     wanted_M = vertices_M + step
     place_M = torch.searchsorted(vertices_M, wanted_M).clamp_(max=count - 1)
-    exists_M = vertices_M[place_M] == wanted_M
-    after_M = torch.where(exists_M, place_M, count)
-    before_M = torch.full_like(place_M, count)
-    before_M[place_M[exists_M]] = exists_M.nonzero().flatten()
-    return before_M, after_M
-
-
-def _unique(keys_VN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The different keys, ascending, and the index of each key among them. On the CPU NumPy sorts faster."""
-    if keys_VN.is_cuda:
-        vertices_M, vertex_VN = torch.unique(keys_VN, sorted=True, return_inverse=True)
-        return vertices_M, vertex_VN
-    vertices, inverse = np.unique(keys_VN.numpy(), return_inverse=True)
-    return torch.from_numpy(vertices), torch.from_numpy(inverse.reshape(keys_VN.shape))
-
-
-def _grouped(vertex_E: torch.Tensor, vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pairs in the order of their vertices, and the first pair of each vertex (int32)."""
-    if vertex_E.is_cuda:
-        order_E = vertex_E.argsort(stable=True)
-    else:  # each pair's number makes equal vertices differ, so that a sort that is not stable gives one order
-        numbered_E = vertex_E.numpy().astype(np.int64) * len(vertex_E) + np.arange(len(vertex_E))
-        numbered_E.sort()
-        order_E = torch.from_numpy(numbered_E % len(vertex_E))
-    counts_M = torch.bincount(vertex_E, minlength=vertices)
-    return order_E, (counts_M.cumsum(0) - counts_M).int()
+    after_M = torch.where(vertices_M[place_M] == wanted_M, place_M, count)
+    before_M = torch.full((count + 1,), count, device=vertices_M.device)
+    before_M[after_M] = torch.arange(count, device=vertices_M.device)
+    return before_M[:-1], after_M

@@ -18,8 +18,7 @@ def find_regions(winner_HW: NDArray[np.uint16], probability_HW: NDArray[np.float
                  class_ids_K: NDArray[np.uint16]) -> tuple[dict[int, float], tuple[Region, ...]]:
     """Mean probability of each class that occurs, and the connected parts (8-neighbourhood) of all classes but the
     background (id 0), by class id and then in reading order."""
-    height, width = winner_HW.shape
-    winners, size = winner_HW.ravel(), winner_HW.size
+    winners, size, width = winner_HW.ravel(), winner_HW.size, winner_HW.shape[1]
     begins = np.empty(size, np.bool_)
     np.not_equal(winners[1:], winners[:-1], out=begins[1:])
     begins[::width] = True

@@ -14,6 +14,7 @@ import torch
 
 from vision.refine.lattice import Lattice
 
+ITERATIONS = 3
 EPS = 1e-8
 TINY = 1e-20
 
@@ -36,21 +37,21 @@ def mean_field(images_BHW3: torch.Tensor, probabilities_BKHW: torch.Tensor, *, s
     colours_3N = images_BHW3.to(device).permute(3, 0, 1, 2).flatten(1).float() / bilateral_srgb
     picture_N = torch.arange(batch, device=device).repeat_interleave(height * width)
     bilateral = Lattice(torch.cat([places_2N, colours_3N]), picture_N)
-    spatial = _spatial_lattice(height, width, spatial_sxy, device)
     bilateral_N1 = _symmetric(bilateral, len(picture_N), device)
-    spatial_P1 = _symmetric(spatial, height * width, device)
+    spatial, spatial_P1 = _spatial_lattice(height, width, spatial_sxy, device)
 
-    given_NK = probabilities_BKHW.permute(0, 2, 3, 1).reshape(-1, classes)  # (N, K)
-    absent_BK = (probabilities_BKHW.amax(dim=(2, 3)) == 0).repeat_interleave(height * width, dim=0)  # (N, K)
-    unary_NK = given_NK.clamp_min(EPS).log().masked_fill_(absent_BK, float("-inf"))
-    current_NK = unary_NK.softmax(dim=1)
+    given_KN = probabilities_BKHW.transpose(0, 1).flatten(1)  # (K, N)
+    absent_KN = (probabilities_BKHW.amax(dim=(2, 3)).T == 0).repeat_interleave(height * width, dim=1)  # (K, N)
+    unary_KN = given_KN.clamp_min(EPS).log().masked_fill_(absent_KN, float("-inf"))
+    current_KN = unary_KN.softmax(dim=0)
     for _ in range(iterations):
+        current_NK = current_KN.T.contiguous()
         message_NK = bilateral.filter(current_NK * bilateral_N1).mul_(bilateral_N1 * bilateral_compat)
         stacked_PK = current_NK.view(batch, -1, classes).transpose(0, 1).flatten(1) * spatial_P1  # (P, B K)
         near_PK = spatial.filter(stacked_PK).mul_(spatial_P1 * spatial_compat)
         message_NK += near_PK.view(-1, batch, classes).transpose(0, 1).reshape(-1, classes)  # (N, K)
-        current_NK = message_NK.add_(unary_NK).softmax(dim=1)
-    return current_NK.view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()  # (B, K, H, W)
+        current_KN = (unary_KN + message_NK.T).softmax(dim=0)
+    return current_KN.view(classes, batch, height, width).transpose(0, 1).contiguous()  # (B, K, H, W)
 
 
 def _symmetric(lattice: Lattice, points: int, device: torch.device) -> torch.Tensor:
@@ -59,8 +60,9 @@ def _symmetric(lattice: Lattice, points: int, device: torch.device) -> torch.Ten
 
 
 @lru_cache(maxsize=8)
-def _spatial_lattice(height: int, width: int, sxy: float, device: torch.device) -> Lattice:
-    """Pictures of one size share it."""
+def _spatial_lattice(height: int, width: int, sxy: float, device: torch.device) -> tuple[Lattice, torch.Tensor]:
+    """The lattice of the places of a picture, which pictures of one size share, and what makes it symmetric."""
     y_HW, x_HW = torch.meshgrid(torch.arange(height, device=device, dtype=torch.float32),
                                 torch.arange(width, device=device, dtype=torch.float32), indexing="ij")
-    return Lattice(torch.stack([x_HW, y_HW]).flatten(1) / sxy)
+    lattice = Lattice(torch.stack([x_HW, y_HW]).flatten(1) / sxy)
+    return lattice, _symmetric(lattice, height * width, device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from parsers.errors import Code, ModelError
 from parsers.files import pretty_json, sha256_file, write_atomic
 from vision.models import CARD_FILE
 from vision.simseg.network import CONFIG_FILE, SimSeg, SimSegConfig, SimSegTokenizer, config_json, fill
+from vision.simseg.objective import HIGHEST, LOWEST
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -65,7 +67,7 @@ def convert_checkpoint(checkpoint: Path, tokenizer: Path, to: Path, *, name: str
     write_atomic(to / CONFIG_FILE, pretty_json(config_json(config)))
     write_atomic(to / WEIGHTS, save({key: value.contiguous() for key, value in weights.items()}))
     SimSegTokenizer(to, config.context_length)(["a word"])
-    temperature = float(model.temperature.clamp(0.001, 0.5))
+    temperature = float(model.temperature.detach().clamp(LOWEST, HIGHEST))
     names = (CONFIG_FILE, WEIGHTS, *(path.name for path in files))
     card = {"format_version": 1, "name": name or to.name, "kind": "simseg", "window": image_size,
             "patch": config.patch_size, "mean": MEAN, "std": STD, "interpolation": "bilinear", "templates": [],
@@ -82,7 +84,9 @@ def read_state_dict(checkpoint: Path) -> dict[str, torch.Tensor]:
         raise ModelError(Code.MODEL_MISSING, f"There is no file {checkpoint}.", "A checkpoint (.pth).",
                          "Look: ls " + str(checkpoint.parent))
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of protocols that it does not read anyway
+            warnings.simplefilter("ignore")
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise _unreadable(checkpoint, error) from error

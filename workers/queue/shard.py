@@ -89,7 +89,8 @@ class ShardWorker:
         spec = prepared.spec
         state: str = JobState.RUNNING
         outcomes = process([entry.item for entry in claims], prepared.segmenter, prepared.vocabulary, prepared.writer,
-                           method=spec.refine, batch=spec.batch, workers=spec.workers, finishers=prepared.finishers)
+                           method=spec.refine, batch=spec.batch, device=spec.device, workers=spec.workers,
+                           finishers=prepared.finishers)
         try:
             with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
                 for finished in _together(claims, outcomes):
