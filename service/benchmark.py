@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,13 +116,14 @@ def run_benchmark(*, model: str | None = None, backend: str = "clip", size: str 
         update(1, rounds + 3)
         texts_per_s = text_rate(segmenter)
         items = [InputItem(name=path.name, root=str(path.parent), relative=path.name) for path in files]
-        stages, windows_per_image = measure_stages(segmenter, items, vocabulary, refine, chosen.batch_size)
+        stages, windows_per_image = measure_stages(segmenter, items, vocabulary, refine, chosen.batch_size,
+                                                   device)
         update(2, rounds + 3)
         writer = PictureWriter.of(Path(folder) / "out", vocabulary, overlay=False, confidence=False)
 
         def job() -> None:
-            with closing(process(items, segmenter, vocabulary, writer, method=refine, batch=chosen.batch_size)
-                         ) as outcomes:
+            with closing(process(items, segmenter, vocabulary, writer, method=refine, batch=chosen.batch_size,
+                                 device=device)) as outcomes:
                 for _ in outcomes:
                     pass
 
@@ -200,7 +201,7 @@ def empty_cache(folder: Path) -> Iterator[None]:
 
 
 def measure_stages(segmenter: Any, items: Sequence[InputItem], vocabulary: Vocabulary, refine: str,
-                   batch: int) -> tuple[dict[str, Stage], float]:
+                   batch: int, device: str) -> tuple[dict[str, Stage], float]:
     """Each stage alone, and the windows per image."""
     count = len(items)
     loaded: list[Loaded] = []
@@ -209,11 +210,11 @@ def measure_stages(segmenter: Any, items: Sequence[InputItem], vocabulary: Vocab
     segmenter.score(samples[:1])
     score_maps: list = []
     with watched(segmenter.encoder) as seen:
-        score_s = seconds_of(lambda: [score_maps.extend(segmenter.score(samples[start:start + batch]))
-                                      for start in range(0, count, batch)])
+        score_s = seconds_of(lambda: score_maps.extend(chain.from_iterable(
+            segmenter.score(samples[start:start + batch]) for start in range(0, count, batch))))
     label_maps: list = []
     refine_s = seconds_of(lambda: label_maps.extend(
-        refine_scores(whole(sample.image_HW3, one.size), score_map, refine)
+        refine_scores(whole(sample.image_HW3, one.size), score_map, refine, device=device)
         for sample, one, score_map in zip(samples, loaded, score_maps, strict=True)))
     colours = {entry.id: entry.rgb for entry in vocabulary.classes}
     write_s = seconds_of(lambda: [encode_mask(label_map.labels_HW, colours) for label_map in label_maps])

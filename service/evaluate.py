@@ -106,7 +106,7 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
     for name, task_knowledge in tasks:
         with progress(f"{dataset.name}, {name}", hidden=quiet) as update:
             runs.append(evaluate(dataset, segmenter, absent=absent, name=name, knowledge=task_knowledge, always=extra,
-                                 refine=refine, batch_size=backend_settings.batch_size, limit=limit,
+                                 refine=refine, device=device, batch_size=backend_settings.batch_size, limit=limit,
                                  skip_bad=skip_bad, on_progress=update))
     return EvalReport(dataset=dataset.name, protocol=protocol, candidates=candidates, always=(*dataset.always, *extra),
                       model=EvalModel(backend=backend, name=segmenter.card.name, digest=segmenter.digest),

@@ -223,13 +223,14 @@ class Tally:
 
 def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, name: str = "names",
              knowledge: Vocabulary | None = None, always: Sequence[str] = (), refine: str = "none",
-             batch_size: int = 16, limit: int | None = None, skip_bad: bool = False,
+             device: str = "cpu", batch_size: int = 16, limit: int | None = None, skip_bad: bool = False,
              on_progress: Callable[[int, int], None] | None = None) -> EvalRun:
     """Segments the first `limit` pictures (None: all), `batch_size` at a time, and scores the masks.
 
     absent: names added to each picture's own, None for all names of the dataset (see `parse_candidates`).
     knowledge: synonyms, glosses and subclasses for the names. always: names to look for everywhere, in addition to
-    the dataset's; they may be names that the dataset has not, then they can only be wrong.
+    the dataset's; they may be names that the dataset has not, then they can only be wrong. device: where refinement
+    in torch computes.
     skip_bad: leave out pictures that cannot be read or whose masks do not fit, and count them by reason code;
     otherwise the first one raises InputError or DatasetError. on_progress(done, total) is called after each batch.
     """
@@ -263,8 +264,8 @@ def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, 
                 score_maps = iter(segmenter.score([sample for sample in samples if sample]))
             for sample, (key, truth_HW, ids) in zip(samples, answers, strict=True):
                 with _timed(stages, "refine"):
-                    labels_HW = (refine_scores(sample.image_HW3, next(score_maps), refine).labels_HW if sample
-                                 else np.zeros(truth_HW.shape, np.uint16))
+                    labels_HW = (refine_scores(sample.image_HW3, next(score_maps), refine, device=device).labels_HW
+                                 if sample else np.zeros(truth_HW.shape, np.uint16))
                 with _timed(stages, "count"):
                     tally.add(key, truth_HW, labels_HW, ids)
             if on_progress:
