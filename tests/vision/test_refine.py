@@ -155,10 +155,14 @@ def test_two_classes_need_no_field_of_their_own():
     assert np.abs(together - apart).max() < 1e-4
 
 
-@pytest.mark.parametrize(("stride", "size"), [(None, (32, 32)), (1, (64, 64)), (4, (16, 16)), (50, (64, 64))])
-def test_the_field_is_solved_on_a_smaller_picture(stride, size):
-    """But not where nothing would be left of it."""
-    picture, _ = two_halves()
+@pytest.mark.parametrize(("picture_size", "stride", "size"), [
+    ((64, 64), None, (32, 32)), ((64, 64), 1, (64, 64)), ((64, 64), 4, (16, 16)),
+    ((64, 64), 50, (64, 64)),  # nothing would be left of it
+    ((30, 257), None, (10, 86)),
+    ((30, 3300), None, (9, 1000)),
+], ids=str)
+def test_the_field_is_solved_on_a_smaller_picture(picture_size, stride, size):
+    picture, _ = two_halves(*picture_size)
     maps = np.full((2, 8, 8), 0.5, np.float32)
     assert refine_probabilities(picture, maps, "pydensecrf", settings=RefineSettings(stride=stride)).shape[1:] == size
 

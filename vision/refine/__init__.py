@@ -25,6 +25,8 @@ __all__ = ["METHODS", "RefineSettings", "refine", "refine_probabilities"]
 
 _Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 DEFAULTS = RefineSettings()
+SMALL_SIDE = 256
+"""Pixels of the longer side up to which a CRF needs a stride of 2 to keep small things."""
 
 
 def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "none", *, confidence: bool = False,
@@ -62,7 +64,8 @@ def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArra
                          device: str = "cpu", settings: RefineSettings = DEFAULTS) -> NDArray[np.float32]:
     """(K, s, t) refined probabilities of at least two classes, on the picture made smaller as `settings` say."""
     height, width = image_HW3.shape[:2]
-    wanted = settings.stride or (1 if method == "pamr" else 2)
+    usual = 1 if method == "pamr" else 2 if max(height, width) <= SMALL_SIDE else 3
+    wanted = settings.stride or usual
     stride = max(wanted if min(height, width) >= 2 * wanted else 1, max(height, width) / settings.largest_side)
     size_ts = max(1, round(width / stride)), max(1, round(height / stride))
     picture_st3 = np.asarray(Image.fromarray(image_HW3).resize(size_ts, Image.Resampling.BOX))

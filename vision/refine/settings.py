@@ -19,7 +19,8 @@ class RefineSettings:
     """Options of `refine`. Raises SettingError for values that are not allowed."""
 
     stride: int | None = None
-    """The image is made smaller by this factor before it is refined; None: 2 for a CRF, 1 for PAMR."""
+    """The image is made smaller by this factor before it is refined; None: for a CRF 2, or 3 where the longer side has
+    more than 256 pixels; for PAMR 1."""
     largest_side: int = 1000
     """Pixels of the longer side, at most, after that."""
     floor: float = 0.2
