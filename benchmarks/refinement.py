@@ -27,20 +27,18 @@ from vision.datasets.camvid import DEVELOPMENT_ROOT, camvid
 from vision.datasets.pictograms import PictogramDataset
 from vision.evaluate import NameTable, choose_candidates
 from vision.metrics import Confusion
-from vision.refine import RefineSettings
 from vision.refine.settings import BILATERAL, SPATIAL
 
 TASKS = ("pictograms", "camvid", "speed")
-FULL = RefineSettings(stride=1, largest_side=100_000, floor=0)
-STRIDE_2 = RefineSettings(stride=2)
+FULL = "pydensecrf:stride=1,floor=0,largest_side=100000"
 METHODS = {
-    "none": ("none", RefineSettings()),
-    "full": ("pydensecrf", FULL),
-    "full, 10 steps": ("pydensecrf", RefineSettings(stride=1, largest_side=100_000, floor=0, iterations=10)),
-    "pydensecrf": ("pydensecrf", RefineSettings()),
-    "pydensecrf binary": ("pydensecrf", RefineSettings(binary=True)),
-    "torch-crf": ("torch-crf", RefineSettings()),
-    "pamr": ("pamr", RefineSettings()),
+    "none": "none",
+    "full": FULL,
+    "full, 10 steps": f"{FULL},iterations=10",
+    "pydensecrf": "pydensecrf",
+    "pydensecrf binary": "pydensecrf:binary=true",
+    "torch-crf": "torch-crf",
+    "pamr": "pamr",
 }
 """`full` is what the others are measured by."""
 BATCH = 16
@@ -87,15 +85,15 @@ def degrade(labels_HW: NDArray, classes: int, generator: np.random.Generator) ->
 class Row:
     """One method: its confusion matrix and seconds."""
 
-    def __init__(self, method: str, settings: RefineSettings, classes: int) -> None:
-        self.method, self.settings = method, settings
+    def __init__(self, method: str, classes: int) -> None:
+        self.method = method
         self.confusion = Confusion(classes)
         self.seconds: list[float] = []
 
     def label(self, image_HW3: NDArray, scores: ScoreMap) -> LabelMap:
         """Refines one picture; its CPU time is kept."""
         started = time.process_time()
-        result = refine(image_HW3, scores, self.method, settings=self.settings)
+        result = refine(image_HW3, scores, self.method)
         self.seconds.append(time.process_time() - started)
         return result
 
@@ -114,7 +112,7 @@ def compared(rows: dict[str, Row]) -> list[dict]:
 def pictograms_table(count: int) -> list[dict]:
     rows: dict[str, Row] = {}
     for image_HW3, scores, truth_HW, ids, table in pictogram_maps(count):
-        rows = rows or {name: Row(*how, len(table.row)) for name, how in METHODS.items()}
+        rows = rows or {name: Row(method, len(table.row)) for name, method in METHODS.items()}
         columns = table.column_of_id(ids, {name: name for name in ids})
         for row in rows.values():
             row.confusion.add(truth_HW, columns[row.label(image_HW3, scores).labels_HW])
@@ -125,7 +123,7 @@ def camvid_table(root: Path, count: int) -> list[dict]:
     dataset = camvid(root)
     classes = len(dataset.classes)
     generator = np.random.default_rng(0)
-    rows = {name: Row(*how, classes) for name, how in METHODS.items()}
+    rows = {name: Row(method, classes) for name, method in METHODS.items()}
     for i in range(min(count, len(dataset))):
         image_HW3, labels_HW = dataset.load(i)
         truth_HW = np.where(labels_HW < classes, labels_HW.astype(np.int64), -1)
@@ -143,12 +141,13 @@ def speed_table(root: Path, rounds: int) -> list[dict]:
     photo_HW3 = np.asarray(Image.fromarray(image_HW3).resize((500, 375), Image.Resampling.BICUBIC))
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     table = []
-    for method, device in [("none", "cpu"), ("pydensecrf", "cpu"), *(("torch-crf", device) for device in devices),
+    for method, device in [("none", "cpu"), ("pydensecrf:stride=2", "cpu"),
+                           *(("torch-crf:stride=2", device) for device in devices),
                            *(("pamr", device) for device in devices)]:
         wall, cpu = [], []
         for _ in range(rounds + 1):
             started, cpu_started = time.perf_counter(), time.process_time()
-            refine(photo_HW3, scores, method, device=device, settings=STRIDE_2)
+            refine(photo_HW3, scores, method, device=device)
             wall.append(time.perf_counter() - started)
             cpu.append(time.process_time() - cpu_started)
         table.append({"method": method, "device": device, "ms": round(1000 * statistics.median(wall[1:]), 1),

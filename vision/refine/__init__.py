@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from parsers.errors import Code, SettingError
 from vision.refine import dense_crf as pydensecrf
 from vision.refine.enlarge import enlarge, softmax
 from vision.refine.regions import find_regions
-from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings
+from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
 from vision.types import LabelMap, ScoreMap
 
-__all__ = ["METHODS", "RefineSettings", "refine", "refine_probabilities"]
+__all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_probabilities"]
 
 _Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 DEFAULTS = RefineSettings()
@@ -30,16 +29,15 @@ SMALL_SIDE = 256
 
 
 def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "none", *, confidence: bool = False,
-           device: str = "cpu", settings: RefineSettings = DEFAULTS) -> LabelMap:
+           device: str = "cpu") -> LabelMap:
     """Labels of every pixel, with regions and scores.
 
-    image: uint8 RGB; method: `none`, `pydensecrf`, `pamr` or `torch-crf`; confidence: also return the probability of
-    each pixel's label; device: where the last two compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for
-    another method and MissingPackageError where pydensecrf is not installed. The same arguments give the same bytes.
+    image: uint8 RGB; method: `none`, `pydensecrf`, `pamr` or `torch-crf`, the last three also with options
+    (`parse_refinement`); confidence: also return the probability of each pixel's label; device: where the last two
+    compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for another method and MissingPackageError where
+    pydensecrf is not installed. The same arguments give the same bytes.
     """
-    if method not in METHODS:
-        raise SettingError(Code.SETTING_INVALID, f"refine is {method!r}.", f"Allowed: {', '.join(METHODS)}.",
-                           "lexiseg segment --help")
+    method, settings = parse_refinement(method)
     probabilities_Khw = softmax(score_map.scores_CHW)
     class_ids_K = np.array(score_map.class_ids, np.uint16)
     if method != "none":
