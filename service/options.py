@@ -40,7 +40,7 @@ Ensemble = Annotated[str | None, typer.Option("--ensemble", help="How the subcla
 Subclasses = Annotated[int | None, typer.Option("--subclasses", help="Use the first K subclasses of each class; 0: "
                                                                      "none. All if left out.", metavar="K")]
 Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf, pamr, "
-                                                             "torch-crf. [default: none]")]
+                                                             "torch-crf. [default: none]", metavar="METHOD[:OPTIONS]")]
 Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window covers; the picture's shorter side "
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
@@ -71,13 +71,11 @@ def settings_from(preset: str, **given: Any) -> tuple[dict[str, Any], str]:
     """
     from parsers.errors import Code, SettingError
     from vision.clip.settings import ClipSettings
-    from vision.refine import METHODS
+    from vision.refine import parse_refinement
 
     settings = read_preset(preset) | {name: value for name, value in given.items() if value is not None}
     method = settings.pop("refine", "none")
-    if method not in METHODS:
-        raise SettingError(Code.SETTING_INVALID, f"--refine {method!r}.", f"One of: {', '.join(METHODS)}.",
-                           "Leave it out for none.")
+    parse_refinement(method)
     unknown = sorted(settings.keys() - ClipSettings.__slots__)
     if unknown:
         raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r} sets {', '.join(unknown)}.",

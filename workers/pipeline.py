@@ -102,7 +102,12 @@ def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: 
 
 def default_workers(method: str) -> int:
     """Processes or threads beside the model's own: one per core that we may use, at least two threads."""
-    return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
+    return max(len(os.sched_getaffinity(0)), 1 if needs_processes(method) else 2)
+
+
+def needs_processes(method: str) -> bool:
+    """Does the refinement hold the interpreter's lock?"""
+    return method.partition(":")[0] == "pydensecrf"
 
 
 def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, device: str,
@@ -274,7 +279,7 @@ class Finishers:
     @classmethod
     def of(cls, method: str, count: int) -> Finishers:
         """Processes for `pydensecrf`, which holds the interpreter's lock, else threads."""
-        return cls(count, in_processes=method == "pydensecrf")
+        return cls(count, in_processes=needs_processes(method))
 
     def begin(self, entry: Waiting) -> None:
         try:

@@ -37,7 +37,7 @@ def enlarge(probabilities_Chw: NDArray[np.float32], height: int,
     index_K = np.flatnonzero(may_win_Chw.any(axis=(1, 2)))
     may_win_Khw, map_Khw = may_win_Chw[index_K], probabilities_Chw[index_K]
     left_W, right_W, toward_W = _taps(map_Khw.shape[2], width)
-    up_H, down_H, toward_H = _taps(map_Khw.shape[1], height)
+    up_H, _, toward_H = _taps(map_Khw.shape[1], height)
     wide_KhW = map_Khw.take(left_W, axis=2)
     wide_KhW += (map_Khw.take(right_W, axis=2) - wide_KhW) * toward_W
     step_KhW = wide_KhW[:, np.minimum(np.arange(1, map_Khw.shape[1] + 1), map_Khw.shape[1] - 1)] - wide_KhW

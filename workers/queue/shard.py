@@ -25,7 +25,7 @@ from workers.ledger.dispatch import unbegun_shard
 from workers.ledger.jobs import JobRow, get_job, note_problem, set_made_with, stop_job
 from workers.ledger.states import JobState
 from workers.outputs import PictureWriter, require_room, write_job
-from workers.pipeline import Finishers, Outcome, default_workers, process
+from workers.pipeline import Finishers, Outcome, default_workers, needs_processes, process
 from workers.queue.app import process_name
 from workers.records import MadeWith
 from workers.spec import JobSpec
@@ -158,7 +158,7 @@ class ShardWorker:
         vocabulary = spec.vocabulary.frozen()
         self._agree(job, spec, vocabulary, segmenter)
         count = spec.workers or default_workers(spec.refine)
-        key = ("processes" if spec.refine == "pydensecrf" else "threads", count)
+        key = ("processes" if needs_processes(spec.refine) else "threads", count)
         if key not in self._pools:
             self._pools[key] = Finishers.of(spec.refine, count)
         writer = PictureWriter.of(Path(spec.out), vocabulary, overlay=spec.overlay, confidence=spec.confidence)
