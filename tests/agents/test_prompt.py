@@ -69,3 +69,31 @@ def test_what_is_quoted_can_be_read_again_and_holds_no_special_token(text):
 def test_a_sense_is_optional():
     assert sense(None) == sense(" ") == ""
     assert sense("the animal") == " (the animal)"
+
+
+@pytest.mark.parametrize("name", ["names", "labels", "choice", "yes_no", "plan"])
+def test_the_grammar_that_both_ways_of_serving_share_takes_every_schema(name):
+    xgrammar = pytest.importorskip("xgrammar")
+    from agents import schemas
+
+    odd = ["dog", 'a "quoted" \\ name', "犬", "<image>", "t-shirt (red)", "it's", "a.b*c[d]", "{}"]
+    schema = {"names": schemas.names_schema(10), "labels": schemas.labels_schema(odd),
+              "choice": schemas.choice_schema(odd), "yes_no": schemas.yes_no_schema(),
+              "plan": schemas.plan_schema()}[name]
+    answer = {"names": {"names": ["a", "b"]}, "labels": dict.fromkeys(odd, "things"), "choice": {"clusters": odd},
+              "yes_no": {"answer": "yes"}, "plan": {"targets": [], "subclasses": False, "candidate_free": True,
+                                                    "filters": []}}[name]
+    grammar = xgrammar.Grammar.from_json_schema(json.dumps(schema), any_whitespace=False, strict_mode=True)
+    vocabulary = [bytes([byte]) for byte in range(256)] + ["</s>"]
+    info = xgrammar.TokenizerInfo(vocabulary, stop_token_ids=[256])
+    compiled = xgrammar.GrammarCompiler(info, max_threads=1).compile_grammar(grammar)
+
+    def accepted(value) -> bool:
+        matcher = xgrammar.GrammarMatcher(compiled)
+        text = json.dumps(value, ensure_ascii=False)
+        return all(matcher.accept_token(byte) for byte in text.encode()) and matcher.accept_token(256)
+
+    assert accepted(answer)
+    assert not accepted({**answer, "more": 1}) and not accepted({})
+    if name == "labels":
+        assert not accepted(dict.fromkeys(odd[1:], "things"))
