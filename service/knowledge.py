@@ -53,7 +53,7 @@ class LlmOptions:
 def knowledge_source(options: LlmOptions) -> Iterator[KnowledgeSource]:
     """The language model of the options with its store. At the end it is said how often it had to be replaced. Raises
     LlmError, ModelError, SettingError, MissingPackageError."""
-    given = {"timeout_s": options.timeout_s, "concurrency": options.parallel}
+    given: dict[str, Any] = {"timeout_s": options.timeout_s, "concurrency": options.parallel}
     settings = CallSettings(**{name: value for name, value in given.items() if value is not None})
     where = options.store or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
     with ExitStack() as stack:

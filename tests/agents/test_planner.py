@@ -24,7 +24,8 @@ def test_a_plan_from_one_structured_answer(llm, source):
                                  filters=(Filter(target="", relation="on", object="sand"),))
     assert llm.calls == 1 and llm.question() == 'Request: "mask every animal and whatever stands on the sand"'
     assert plan_lines(answer.record) == [
-        "look for: animal and all kinds of it; also for what the request does not name", "only things that are: on sand"]
+        "look for: animal and all kinds of it; also for what the request does not name",
+        "only things that are: on sand"]
 
 
 @pytest.mark.parametrize(("answer", "plan"), [

@@ -1,6 +1,7 @@
 """`lexiseg ask` from the sentence to the masks, with a tiny CLIP and a server that answers as it is told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,19 @@ from PIL import Image
 
 from tests.llm_server import llm_server
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = {"targets": ["dog"], "subclasses": False, "candidate_free": False, "filters": []}
+
+
+@pytest.fixture
+def models(saved_models, tmp_path, monkeypatch):
+    """The tiny CLIP beside the scene parser's own models."""
+    folder = tmp_path / "models" / "pocket"
+    folder.mkdir(parents=True)
+    (folder / "clip").symlink_to(saved_models / "pocket" / "clip")
+    for name in ("en_scene", "scene_head"):
+        (folder / name).symlink_to(REPOSITORY / "models" / "pocket" / name)
+    monkeypatch.setenv("LEXISEG_MODELS", str(folder.parent))
 
 
 @pytest.fixture
