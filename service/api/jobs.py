@@ -16,7 +16,7 @@ from parsers.vocabulary import Vocabulary
 from service.api.errors import ApiError, responses
 from service.api.site import Reader, Site, Submitter
 from service.api.vocabularies import read_content, stored_vocabulary
-from service.options import settings_from
+from service.options import PRESETS, settings_from
 from vision.models import list_models, resolve_model
 from workers import JobSpec
 from workers.inputs import InputItem
@@ -47,7 +47,7 @@ class JobRequest(BaseModel):
     backend: str = Field(default="clip", max_length=40)
     model: str | None = Field(default=None, max_length=200, description="the name of a listed model; null: the pocket "
                                                                         "model")
-    preset: str = Field(default="default", max_length=40)
+    preset: str = Field(default="lexiseg", max_length=40, description=f"one of {', '.join(PRESETS)}")
     settings: dict[str, JsonValue] = Field(default={}, description="options of the backend, over those of the preset")
     refine: str | None = Field(default=None, max_length=40)
     overlay: bool = False
@@ -101,6 +101,9 @@ def vocabulary_of(site: Site, given: str | dict[str, Any]) -> Vocabulary:
 
 def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
     """The JobSpec that a request means. Raises LexisegError, ApiError."""
+    if request.preset not in PRESETS:  # the command line takes files here, too; nobody reads the server's from afar
+        raise SettingError(Code.SETTING_INVALID, f"preset is {request.preset!r}.", f"One of: {', '.join(PRESETS)}.",
+                           "Leave it out for the default.")
     settings, refinement = settings_from(request.preset, **(request.settings | ({} if request.refine is None else
                                                                                {"refine": request.refine})))
     listed = {card.name for card in list_models()}

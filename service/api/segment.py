@@ -43,7 +43,7 @@ async def segment(site: Submitter, request: Request,
                   path: Annotated[str | None, Query(max_length=4096, description="a picture on the server, instead of "
                                                                                  "a body")] = None,
                   model: Annotated[str | None, Query(max_length=200)] = None,
-                  preset: Annotated[str, Query(max_length=40)] = "default",
+                  preset: Annotated[str, Query(max_length=40)] = "lexiseg",
                   refine: Annotated[str | None, Query(max_length=40)] = None) -> SegmentAnswer:
     """Segment one picture and wait for it. The picture is the body, or `path` names one on the server."""
     if (classes is None) == (vocabulary is None):

@@ -131,7 +131,7 @@ def test_a_ledger_that_cannot_be_used(lexiseg, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("LEASE_S", "soon"), ("LEASE_S", "0"), ("WINDOW", "1.5"),
-                                             ("BROKER", "amqp://x"), ("STALE_S", "99999"), ("MIN_FREE_MB", "-1"),
+                                             ("BROKER", "sqs://x"), ("STALE_S", "99999"), ("MIN_FREE_MB", "-1"),
                                              ("MIN_FREE_MB", "inf"), ("MIN_FREE_MB", "nan")])
 def test_settings_that_are_not_allowed(lexiseg, monkeypatch, name, value):
     monkeypatch.setenv(f"LEXISEG_{name}", value)
