@@ -21,7 +21,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-HEADS, HIDDEN, LAYERS, ROWS, CONTEXT = 4, 32, 2, 300, 1024
+HEADS, HIDDEN, LAYERS, ROWS, CONTEXT = 2, 64, 2, 300, 1024
 VISION = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2,
           "image_size": 28, "patch_size": 7}
 PATCHES = 16

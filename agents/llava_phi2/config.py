@@ -67,6 +67,7 @@ def text_config(source: dict[str, Any]) -> dict[str, Any]:
     if "rotary_dim" in given and "partial_rotary_factor" not in given:
         values["partial_rotary_factor"] = given["rotary_dim"] / (hidden // heads)
     values["num_key_value_heads"] = values["num_key_value_heads"] or heads
+    values["n_inner"] = values["intermediate_size"]  # vLLM's Phi reads this one, and takes 4 x hidden_size without it
     return {"architectures": ["PhiForCausalLM"], "model_type": "phi", **values, "tie_word_embeddings": False,
             "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attention_dropout": 0.0}
 

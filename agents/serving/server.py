@@ -28,6 +28,9 @@ HEAD_BIAS = "language_model.lm_head.bias"
 TOWER = "vision_tower.vision_model."
 CONVERT = "lexiseg models convert-llava-phi2 {0} DST"
 DTYPES = ("float32", "bfloat16")
+HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+"""Numbers per attention head that vLLM 0.31.0 has code for on a processor. With others it starts, says that it is well,
+and dies on the first question."""
 LOG_LINES = 12
 """Of the server's last words, shown where it fails."""
 
@@ -205,6 +208,7 @@ def check_model(directory: Path) -> None:
     if (kind, text) != ("llava", "phi"):
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} is of the kind {kind!r} with text model {text!r}.",
                          "llava with phi, as transformers has it.", convert)
+    check_text_sizes(directory, config["text_config"])
     if not (directory / "chat_template.jinja").exists() and "chat_template" not in _read_json(
             directory / "tokenizer_config.json"):
         raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no chat template; vLLM would refuse every question.",
@@ -216,6 +220,21 @@ def check_model(directory: Path) -> None:
     if not any(name.startswith(TOWER) for name in names):
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} has no weights named {TOWER}*, as vLLM reads them.",
                          "The names that lexiseg writes.", convert)
+
+
+def check_text_sizes(directory: Path, text: dict[str, Any]) -> None:
+    """Raises ModelError (`model-unsupported`) for sizes of the text model that vLLM's Phi does not read or not have."""
+    hidden, heads = text.get("hidden_size", 2048), text.get("num_attention_heads", 32)
+    if hidden % heads or hidden // heads not in HEAD_SIZES:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} has {hidden} numbers in {heads} attention heads: "
+                         f"{hidden / heads:g} per head.",
+                         f"On a processor: {', '.join(map(str, HEAD_SIZES))} per head.",
+                         "Serve it on a GPU (docs/serving.md), or give another model.")
+    inner = text.get("n_inner") or 4 * hidden
+    if text.get("intermediate_size", inner) != inner:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory} has intermediate_size {text['intermediate_size']}, for "
+                         f"which vLLM's Phi would take {inner}.", "text_config.n_inner with the same number.",
+                         f"Write it into {directory / 'config.json'}.")
 
 
 def weight_names(directory: Path) -> set[str]:

@@ -44,12 +44,17 @@ def write_weights(folder: Path, *names: str) -> None:
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def config(**text: int) -> dict:
+    return {"model_type": "llava", "text_config": {
+        "model_type": "phi", "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024} | text}
+
+
 @pytest.fixture
 def model(tmp_path) -> Path:
     """A directory that passes the checks."""
     folder = tmp_path / "llava"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "llava", "text_config": {"model_type": "phi"}}))
+    (folder / "config.json").write_text(json.dumps(config()))
     (folder / "tokenizer_config.json").write_text("{}")
     (folder / "chat_template.jinja").write_text("x")
     write_weights(folder, "language_model.lm_head.bias", "vision_tower.vision_model.post_layernorm.bias")
@@ -149,6 +154,10 @@ def test_no_environment_no_port(model, environment, tmp_path):
     (lambda folder: (folder / "config.json").write_text("{"), Code.MODEL_CORRUPT, "config.json"),
     (lambda folder: (folder / "config.json").write_text('{"model_type": "llava_phi"}'), Code.MODEL_UNSUPPORTED,
      "llava_phi"),
+    (lambda folder: (folder / "config.json").write_text(json.dumps(config(num_attention_heads=32))),
+     Code.MODEL_UNSUPPORTED, "8 per head"),
+    (lambda folder: (folder / "config.json").write_text(json.dumps(config(intermediate_size=768))),
+     Code.MODEL_UNSUPPORTED, "intermediate_size 768"),
     (lambda folder: (folder / "model.safetensors").unlink(), Code.MODEL_INCOMPLETE, "weights"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"version https://git-lfs"), Code.MODEL_CORRUPT,
      "safetensors"),
@@ -164,6 +173,7 @@ def test_a_converted_or_pocket_model_in_parts_is_read_whole(model):
     write_weights(model, "language_model.lm_head.bias")
     (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
     write_weights(model, "vision_tower.vision_model.post_layernorm.bias")
+    (model / "config.json").write_text(json.dumps(config(intermediate_size=768, n_inner=768)))
     check_model(model)
 
 
