@@ -1,7 +1,7 @@
 """What decoding large JPEGs as drafts changes and saves: `python -m benchmarks.drafts [FOLDER]`.
 
-Without a folder: pictogram scenes enlarged to 1,200 pixels a side, with their own names. With one: its JPEGs that are large
-enough, searched for a few everyday names; they should be pictures of a kind that the model knows.
+Without a folder: pictogram scenes enlarged to 1,200 pixels a side, with their own names. With one: its JPEGs that are
+large enough, searched for a few everyday names; they should be pictures of a kind that the model knows.
 """
 
 from __future__ import annotations
