@@ -174,7 +174,7 @@ def _tokens(example: Example, tokenizer: Tokenizer, after_picture: bool) -> tupl
     asked = prompt_text(example.question, with_picture=after_picture)
     if after_picture:
         asked = asked.removeprefix("USER: <image>")
-    return tokenizer.encode(asked).ids, [*tokenizer.encode(example.answer).ids, tokenizer.token_to_id(END)]
+    return tokenizer.encode(asked).ids, tokenizer.encode(example.answer + END).ids
 
 
 def prompt_text(question: str, *, with_picture: bool) -> str:

@@ -255,7 +255,9 @@ def _parallel(mixed_BHSd: Tensor, normed_BSD: Tensor, layer: Any) -> Tensor:
 
 @cache
 def _opening() -> int:
-    return make_tokenizer().token_to_id("USER:\u0120")
+    found = make_tokenizer().token_to_id("USER:\u0120")
+    assert found is not None  # it is one of the pieces
+    return found
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:

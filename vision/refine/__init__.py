@@ -9,6 +9,7 @@ Shapes: C classes; K classes that take part; h, w score map; s, t the picture th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +80,7 @@ def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArra
     probabilities_Kst = np.stack([
         np.asarray(Image.fromarray(map_hw).resize(size_ts, Image.Resampling.BILINEAR)) for map_hw in probabilities_Khw])
     if method == "pydensecrf":
-        def field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
-            return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
-                                        iterations=_or(settings.iterations, pydensecrf.ITERATIONS))
+        field: _Field = partial(_pydensecrf_field, picture_st3, stride, settings.iterations)
     else:
         field = _torch_field(picture_st3, method, stride, settings.iterations, device)
     return _binary(probabilities_Kst, field) if settings.binary and method != "pamr" else field(probabilities_Kst)
@@ -92,6 +91,12 @@ def _binary(probabilities_Kst: NDArray[np.float32], field: _Field) -> NDArray[np
     alone_Kst = np.concatenate([field(np.stack([map_st, 1 - map_st]))[:1] for map_st in probabilities_Kst])
     alone_Kst += 1e-6 * probabilities_Kst  # where all fields say no, what was there before decides
     return alone_Kst / alone_Kst.sum(axis=0)
+
+
+def _pydensecrf_field(picture_st3: NDArray[np.uint8], stride: float, iterations: int | None,
+                      maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+    return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
+                                iterations=_or(iterations, pydensecrf.ITERATIONS))
 
 
 def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, iterations: int | None,
