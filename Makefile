@@ -26,7 +26,7 @@ $(READY): pyproject.toml .ci/prerequisites.sh
 	@PYTHON="$(PYTHON)" sh .ci/prerequisites.sh
 	@rm -f $(READY)
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --editable '.[parsers,agents,pocket,vision,crf,exports,train,dev]'
+	$(PY) -m pip install --editable '.[parsers,agents,pocket,vision,crf,exports,api,train,dev]'
 	@touch $(READY)
 
 demo: $(READY)
