@@ -102,8 +102,8 @@ def make_chat(base_url: str, name: str, api_key: str | None, settings: CallSetti
     client = openai.DefaultHttpxClient(trust_env=False, limits=openai.DEFAULT_CONNECTION_LIMITS)
     chat = EndpointChat(model=name, base_url=base_url, api_key=api_key or "none", max_retries=0, openai_proxy="",
                         timeout=settings.timeout_s, temperature=settings.temperature, seed=settings.seed,
-                        http_client=client, http_socket_options=(), attempts=settings.retries + 1, use_responses_api=False,
-                        stream_usage=False)
+                        http_client=client, http_socket_options=(), attempts=settings.retries + 1,
+                        use_responses_api=False, stream_usage=False)
     chat.root_client.organization = chat.root_client.project = None
     return chat
 
