@@ -9,6 +9,7 @@ Shapes: C classes; K classes that take part; h, w score map; s, t the picture th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,18 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
     pydensecrf is not installed. The same arguments give the same bytes.
     """
     method, settings = parse_refinement(method)
+    if score_map.rule is not None:
+        winner_HW, probability_HW, class_ids_K = score_map.rule.decide(image_HW3, method)
+    else:
+        winner_HW, probability_HW, class_ids_K = _most_probable(image_HW3, score_map, method, device, settings)
+    scores, regions = find_regions(winner_HW, probability_HW, class_ids_K)
+    return LabelMap(labels_HW=class_ids_K[winner_HW], scores=scores, regions=regions,
+                    confidence_HW=probability_HW.astype(np.float16) if confidence else None)
+
+
+def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str, device: str,
+                   settings: RefineSettings) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
+    """(H, W) winners as indices into the class ids, (H, W) their probabilities, and the class ids."""
     probabilities_Khw = softmax(score_map.scores_CHW)
     class_ids_K = np.array(score_map.class_ids, np.uint16)
     if method != "none":
@@ -46,10 +59,7 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
         if len(class_ids_K) > 1:
             probabilities_Khw = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
                                                      settings=settings)
-    winner_HW, probability_HW = enlarge(probabilities_Khw, *image_HW3.shape[:2])
-    scores, regions = find_regions(winner_HW, probability_HW, class_ids_K)
-    return LabelMap(labels_HW=class_ids_K[winner_HW], scores=scores, regions=regions,
-                    confidence_HW=probability_HW.astype(np.float16) if confidence else None)
+    return *enlarge(probabilities_Khw, *image_HW3.shape[:2]), class_ids_K
 
 
 def participants(probabilities_Chw: NDArray[np.float32], floor: float) -> NDArray[np.intp]:
@@ -70,9 +80,7 @@ def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArra
     probabilities_Kst = np.stack([
         np.asarray(Image.fromarray(map_hw).resize(size_ts, Image.Resampling.BILINEAR)) for map_hw in probabilities_Khw])
     if method == "pydensecrf":
-        def field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
-            return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
-                                        iterations=_or(settings.iterations, pydensecrf.ITERATIONS))
+        field: _Field = partial(_pydensecrf_field, picture_st3, stride, settings.iterations)
     else:
         field = _torch_field(picture_st3, method, stride, settings.iterations, device)
     return _binary(probabilities_Kst, field) if settings.binary and method != "pamr" else field(probabilities_Kst)
@@ -83,6 +91,12 @@ def _binary(probabilities_Kst: NDArray[np.float32], field: _Field) -> NDArray[np
     alone_Kst = np.concatenate([field(np.stack([map_st, 1 - map_st]))[:1] for map_st in probabilities_Kst])
     alone_Kst += 1e-6 * probabilities_Kst  # where all fields say no, what was there before decides
     return alone_Kst / alone_Kst.sum(axis=0)
+
+
+def _pydensecrf_field(picture_st3: NDArray[np.uint8], stride: float, iterations: int | None,
+                      maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+    return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
+                                iterations=_or(iterations, pydensecrf.ITERATIONS))
 
 
 def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, iterations: int | None,
