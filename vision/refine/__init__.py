@@ -72,7 +72,7 @@ def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArra
                          device: str = "cpu", settings: RefineSettings = DEFAULTS) -> NDArray[np.float32]:
     """(K, s, t) refined probabilities of at least two classes, on the picture made smaller as `settings` say."""
     height, width = image_HW3.shape[:2]
-    usual = 1 if method == "pamr" else 2 if max(height, width) <= SMALL_SIDE else 3
+    usual = 1 if method == "pamr" else 2 if max(height, width) <= SMALL_SIDE else 4
     wanted = settings.stride or usual
     stride = max(wanted if min(height, width) >= 2 * wanted else 1, max(height, width) / settings.largest_side)
     size_ts = max(1, round(width / stride)), max(1, round(height / stride))

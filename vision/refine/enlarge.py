@@ -67,15 +67,16 @@ def _may_win(probabilities_Chw: NDArray[np.float32]) -> NDArray[np.bool_]:
     a class that is below the mean of the four cells' winners in each of the four loses everywhere between them.
     """
     classes, height, width = probabilities_Chw.shape
-    y_h, x_w = np.arange(height), np.arange(width)
-    below_h, right_w = np.minimum(y_h + 1, height - 1), np.minimum(x_w + 1, width - 1)
-    cells_4hw = np.stack([y[:, None] * width + x for y in (y_h, below_h) for x in (x_w, right_w)])
+    cells_hw = np.arange(height * width).reshape(height, width)
+    padded_hw = np.pad(cells_hw, ((0, 1), (0, 1)), mode="edge")
+    corners = [(y, x) for y in (0, 1) for x in (0, 1)]
+    cells_4hw = np.stack([padded_hw[y:y + height, x:x + width] for y, x in corners])
     flat_CP = probabilities_Chw.reshape(classes, -1)
     winners_4hw = flat_CP.argmax(axis=0)[cells_4hw]
     rivals_4hw = flat_CP.ravel().take(winners_4hw[:, None] * (height * width) + cells_4hw).mean(axis=0) - ROUNDING
     may_win_Chw = np.zeros(probabilities_Chw.shape, np.bool_)
-    for cells_hw, rival_hw in zip(cells_4hw, rivals_4hw, strict=True):
-        may_win_Chw |= flat_CP.take(cells_hw, axis=1) >= rival_hw
+    for (y, x), rival_hw in zip(corners, rivals_4hw, strict=True):  # blocks at the border have fewer corners
+        may_win_Chw[:, :height - y, :width - x] |= probabilities_Chw[:, y:, x:] >= rival_hw[:height - y, :width - x]
     return may_win_Chw
 
 
