@@ -92,6 +92,11 @@ def read_bytes(path: Path, *, name: str | None = None) -> bytes:
     return data
 
 
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so (16 bytes) is of a kind that is read here."""
+    return any(begins(start) for begins, _, _ in _OPENERS)
+
+
 def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """image_HW3 from the bytes of a JPEG, PNG, WebP, BMP, TIFF or still GIF, recognised by content.
 

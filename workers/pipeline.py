@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -29,9 +29,8 @@ from parsers.vocabulary import Vocabulary
 from vision.refine import refine
 from vision.types import ConcurrentSegmenter, Sample, ScoreMap, Segmenter
 from workers.failpoints import reach
-from workers.inputs import InputItem
 from workers.outputs import PictureWriter, Written, failure
-from workers.prefetch import Loaded, prefetch
+from workers.prefetch import Items, Loaded, prefetch
 from workers.records import Result
 
 STAGE_PIXELS = 48_000_000
@@ -67,7 +66,7 @@ class Waiting:
     future: Future | None = None
 
 
-def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
+def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
             method: str, batch: int, device: str = "cpu", workers: int | None = None,
             finishers: Finishers | None = None) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
@@ -103,7 +102,12 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
 
 def default_workers(method: str) -> int:
     """Processes or threads beside the model's own: one per core that we may use, at least two threads."""
-    return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
+    return max(len(os.sched_getaffinity(0)), 1 if needs_processes(method) else 2)
+
+
+def needs_processes(method: str) -> bool:
+    """Does the refinement hold the interpreter's lock?"""
+    return method.partition(":")[0] == "pydensecrf"
 
 
 def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, device: str,
@@ -275,7 +279,7 @@ class Finishers:
     @classmethod
     def of(cls, method: str, count: int) -> Finishers:
         """Processes for `pydensecrf`, which holds the interpreter's lock, else threads."""
-        return cls(count, in_processes=method == "pydensecrf")
+        return cls(count, in_processes=needs_processes(method))
 
     def begin(self, entry: Waiting) -> None:
         try:

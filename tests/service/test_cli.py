@@ -14,6 +14,7 @@ from service.cli import app
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
               "--overlap", "--precision", "--device"]
+LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence", "--draft",
@@ -25,6 +26,10 @@ OPTIONS = {
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
              "--skip-bad", *SEGMENTING, "--json"],
     "parse": ["text", "--file", "--jsonl", "--pipeline", "--head", "--json"],
+    "describe": ["inputs", "--detailed", "--jsonl", *LLM],
+    "ask": ["request", "inputs", "--out", "--model", "--device", *LLM, "--json"],
+    "subclasses": ["names", "-n", "--gloss", *LLM, "--json"],
+    "clusters": ["names", *LLM, "--json"],
     "demo": ["--model", "--out"],
     "doctor": ["--json"],
     "up": ["--workers", "--until-done"],
@@ -42,8 +47,15 @@ OPTIONS = {
     "jobs resume": ["job"],
     "jobs cancel": ["job"],
     "jobs retry": ["job", "--failed"],
+    "jobs export": ["job", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "jobs verify": ["job", "--json"],
+    "serve": ["--host", "--port"],
+    "tokens": [],
+    "tokens add": ["name", "--scope"],
+    "tokens list": [],
+    "tokens remove": ["name"],
     "vocabulary": [],
+    "vocabulary build": ["names", "-o", "--subclasses", "--clusters", *LLM],
     "vocabulary check": ["file"],
     "vocabulary show": ["file"],
     "vocabulary match": ["file", "names", "--json"],
@@ -51,9 +63,10 @@ OPTIONS = {
     "vocabulary diff": ["before", "after", "--json"],
     "vocabulary freeze": ["file", "--out"],
     "models": [],
+    "models convert-llava-phi2": ["source", "target", "--vision-tower", "--dtype", "--json"],
     "models list": ["--json"],
     "models verify": ["models"],
-    "models convert": ["checkpoint", "--tokenizer", "--to", "--half"],
+    "models convert-simseg": ["checkpoint", "--tokenizer", "--to", "--half"],
 }
 
 

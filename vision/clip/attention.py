@@ -60,8 +60,8 @@ def _mix(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, variant: str, 
         mixed_BANd = F.scaled_dot_product_attention(keys_BANd, keys_BANd, values_BANd, attn_mask=window_NN)
     else:
         parts = {"sclip": (QUERIES, KEYS), "clearclip": (QUERIES,)}[variant]
-        mixed_BANd = sum(F.scaled_dot_product_attention(own_BANd, own_BANd, values_BANd)
-                         for own_BANd in (heads(block, normed_BNE, part) for part in parts))
+        mixed_BANd = torch.stack([F.scaled_dot_product_attention(own_BANd, own_BANd, values_BANd)
+                                  for own_BANd in (heads(block, normed_BNE, part) for part in parts)]).sum(0)
     return merge_heads(mixed_BANd)
 
 

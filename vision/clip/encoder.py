@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -47,6 +48,8 @@ class ClipEncoder:
         self.half = uses_bfloat16(self.device, precision)
         self.batch_size = batch_size
         self.digest = model_digest(card)
+        self._model: Any
+        self._tokenizer: Any
         self._model, self._tokenizer = load_simseg(card) if card.kind == "simseg" else _load(card)
         check_tower(self._model.visual, self.variant, str(card.directory))
         _check_numbers(self._model, card)

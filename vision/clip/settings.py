@@ -108,12 +108,12 @@ class ClipSettings:
                 raise _invalid(name, getattr(self, name), "true or false")
         if self.residual is not None and not isinstance(self.residual, bool):
             raise _invalid("residual", self.residual, "true, false, or no value")
-        for name, low, unit in (("subclass_count", 0, ""), ("presence_top", 1, ""), ("presence_limit", 1, ""),
-                                ("tile", 16, " pixels"), ("short_side", 16, " pixels"), ("stride", 0, " pixels"),
-                                ("batch_size", 1, "")):
+        for name, least, unit in (("subclass_count", 0, ""), ("presence_top", 1, ""), ("presence_limit", 1, ""),
+                                  ("tile", 16, " pixels"), ("short_side", 16, " pixels"), ("stride", 0, " pixels"),
+                                  ("batch_size", 1, "")):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, int) and value >= low):
-                raise _invalid(name, value, f"{low}{unit} or more")
+            if value is not None and not (_is_number(value, int) and value >= least):
+                raise _invalid(name, value, f"{least}{unit} or more")
         for name, low, high in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
                                 ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
             value = getattr(self, name)
