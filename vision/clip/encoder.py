@@ -37,7 +37,7 @@ class ClipEncoder:
         self.variant = card.variant if variant == "auto" else variant
         self.batch_size = batch_size
         self.digest = model_digest(card)
-        self._model, self._tokenizer = _load(card)
+        self._model, self._tokenizer = load_clip(card)
         check_tower(self._model.visual, self.variant, str(card.directory))
         self._model.to(self.device).eval().requires_grad_(False)
         self._mean_3, self._std_3 = (torch.tensor(v, device=self.device) * 255 for v in (card.mean, card.std))
@@ -88,7 +88,8 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _load(card: ModelCard) -> tuple[open_clip.CLIP | open_clip.CustomTextCLIP, open_clip.HFTokenizer]:
+def load_clip(card: ModelCard) -> tuple[open_clip.CLIP | open_clip.CustomTextCLIP, open_clip.HFTokenizer]:
+    """The model, with random weights replaced by those of the card's directory, and its tokenizer. Raises ModelError."""
     directory = card.directory
     path = weights_file(directory)
     try:
