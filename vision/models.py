@@ -33,7 +33,7 @@ class ModelCard(BaseModel):
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1)
-    kind: Literal["clip"] = "clip"
+    kind: Literal["clip", "llmformer"] = "clip"
     window: int = Field(gt=0)
     """Width and height in pixels of the square that the model looks at."""
     patch: int = Field(gt=0)

@@ -43,6 +43,19 @@ class TowerConfig(BaseModel):
         return self
 
 
+class WordsConfig(BaseModel):
+    """Where text vectors come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["open_clip", "table"]
+    """The text tower of a CLIP, or a file of vectors for a closed list of names (`vision.llmformer.words`)."""
+    path: str
+    """An open_clip directory, or the file; a relative one counts from the model's own directory."""
+    digest: str | None = None
+    """sha256 of the CLIP (`vision.models.model_digest`) or of the file; null: not checked."""
+
+
 class AdapterConfig(BaseModel):
     """The ViT-Adapter (Chen et al., ICLR 2023)."""
 
@@ -73,6 +86,7 @@ class LlmformerConfig(BaseModel):
 
     format_version: Literal[1] = 1
     tower: TowerConfig
+    words: WordsConfig
     adapter: AdapterConfig = AdapterConfig()
     window: int = Field(default=640, gt=0)
     """Side in pixels of the square that the adapter is shown."""
