@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from parsers.errors import LexisegError
 from service.console import console, say, say_json, show_error
-from vision.models import list_models, models_root, resolve_model, verify_model
+from vision.models import Manifest, ModelCard, list_models, models_root, resolve_model, verify_model
 
 
 def list_all(as_json: bool = False) -> None:
     """The models that can be given by name, as a table or as JSON."""
-    rows = [{"name": model_name(card.directory), "card": card.name, "kind": card.kind, "window": card.window,
-             "patch": card.patch, "known_words": None if card.known_words is None else len(card.known_words),
-             "licence": card.licence, "directory": str(card.directory)} for card in list_models()]
+    rows = [_row(card) for card in list_models()]
     if as_json:
         say_json({"format_version": 1, "models": rows})
         return
     if not rows:
         say(f"No models below {models_root()}. Copy an open_clip directory there, or give --model DIR.")
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("model", "card", "kind", "window", "patch", "words it knows", "licence", "directory")
+    table = Table(Column("model", no_wrap=True), "kind", "window", "words",
+                  Column("licence", no_wrap=True, max_width=36))
     for row in rows:
-        table.add_row(*("any" if name == "known_words" and value is None else "" if value is None else str(value)
-                        for name, value in row.items()))
+        words = row["known_words"] if row["kind"] != "clip" or row["known_words"] is not None else "any"
+        table.add_row(row["name"], row["kind"], *("" if value is None else str(value)
+                                                  for value in (row["window"], words, row["licence"])))
     console().print(table)
+
+
+def _row(card: Manifest) -> dict[str, Any]:
+    words = card.known_words if isinstance(card, ModelCard) else None
+    return {"name": model_name(card.directory), "card": card.name, "kind": card.kind,
+            "window": card.window if isinstance(card, ModelCard) else None,
+            "patch": card.patch if isinstance(card, ModelCard) else None,
+            "known_words": None if words is None else len(words), "licence": card.licence,
+            "directory": str(card.directory)}
 
 
 def verify(names: list[str]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
@@ -21,18 +21,43 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FORMAT_VERSION = 1
-OTHER_KINDS = ("spacy",)
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class ModelCard(BaseModel):
-    """What `model.json` says of a model."""
+class Manifest(BaseModel):
+    """What `model.json` says of a model of any kind, those of other rooms too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format_version: Literal[1] = 1
     name: str = Field(min_length=1)
+    kind: str = Field(min_length=1)
+    licence: str | None = None
+    files: dict[str, str] = Field(default_factory=dict)
+    """File name inside the directory to hexadecimal sha256."""
+    _directory: Path = PrivateAttr(default=Path())
+
+    @property
+    def directory(self) -> Path:
+        """Where it was read."""
+        return self._directory
+
+    @field_validator("files")
+    @classmethod
+    def _files_stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                raise ValueError(f"file name {name!r} leaves the directory")
+        return files
+
+
+class ModelCard(Manifest):
+    """What `model.json` says of a model that segments: an open_clip model, or one that was trained on masks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     kind: Literal["clip", "llmformer"] = "clip"
     window: int = Field(gt=0)
     """Width and height in pixels of the square that the model looks at."""
@@ -57,17 +82,8 @@ class ModelCard(BaseModel):
     known_words: tuple[str, ...] | None = None
     """The closed list of words that it was trained on; null where there is no such list."""
     known_names: tuple[str, ...] | None = None
-    licence: str | None = None
     trained_by: str | None = None
     """The command that made it."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """File name inside the directory to hexadecimal sha256."""
-    _directory: Path = PrivateAttr(default=Path())
-
-    @property
-    def directory(self) -> Path:
-        """Where the card was read."""
-        return self._directory
 
     @field_validator("templates")
     @classmethod
@@ -77,15 +93,6 @@ class ModelCard(BaseModel):
                 raise ValueError(f"template {template!r} has no {{}} for the name")
         return templates
 
-    @field_validator("files")
-    @classmethod
-    def _files_stay_inside(cls, files: dict[str, str]) -> dict[str, str]:
-        for name in files:
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or not path.parts:
-                raise ValueError(f"file name {name!r} leaves the directory")
-        return files
-
     @field_validator("std")
     @classmethod
     def _std_is_positive(cls, std: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -94,24 +101,42 @@ class ModelCard(BaseModel):
         return std
 
 
+AnyManifest = TypeVar("AnyManifest", bound=Manifest)
+
+
 def models_root() -> Path:
     """The folder in which models are looked up by name: LEXISEG_MODELS, else `models/` of the project."""
     return Path(os.environ.get("LEXISEG_MODELS") or Path(__file__).resolve().parent.parent / "models")
 
 
 def load_card(directory: Path | str) -> ModelCard:
-    """The card of a model directory: its `model.json`, or one derived from `open_clip_config.json`.
+    """The card of a model that segments: its `model.json`, or one derived from `open_clip_config.json`.
 
     Raises ModelError (`model-missing`, `model-incomplete`, `model-unsupported`). Weights are not read.
     """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise ModelError(Code.MODEL_MISSING, f"{directory} is not a directory.",
-                         "A model is a directory on this machine.", "lexiseg models list")
+    directory = _existing(directory)
     path = directory / CARD_FILE
-    card = _read_card(path) if path.exists() else _derived_card(directory)
+    card = _read_card(path, ModelCard) if path.exists() else _derived_card(directory)
     card._directory = directory
     return card
+
+
+def load_manifest(directory: Path | str) -> Manifest:
+    """What every kind of model has in common. Raises as `load_card`."""
+    directory = _existing(directory)
+    path = directory / CARD_FILE
+    if not path.exists() or _kind(path) in ("clip", "llmformer", None):
+        return load_card(directory)
+    manifest = _read_card(path, Manifest)
+    manifest._directory = directory
+    return manifest
+
+
+def _existing(directory: Path | str) -> Path:
+    if not Path(directory).is_dir():
+        raise ModelError(Code.MODEL_MISSING, f"{directory} is not a directory.",
+                         "A model is a directory on this machine.", "lexiseg models list")
+    return Path(directory)
 
 
 def verify_model(directory: Path | str) -> list[str]:
@@ -121,7 +146,7 @@ def verify_model(directory: Path | str) -> list[str]:
     files must only be there). Raises ModelError (`model-missing`, `model-incomplete`, `model-corrupt`,
     `model-unsupported`).
     """
-    return sorted(_checked_files(load_card(directory)))
+    return sorted(_checked_files(load_manifest(directory)))
 
 
 def model_digest(card: ModelCard) -> str:
@@ -133,10 +158,10 @@ def model_digest(card: ModelCard) -> str:
     return sha256_bytes(canonical_json({"card": content, "files": _checked_files(card)}))
 
 
-def list_models() -> list[ModelCard]:
-    """The cards of all models of this room below `models_root()`, in order of their directories. Raises ModelError
-    for a card that cannot be read."""
-    return [load_card(directory) for directory in _directories(models_root())]
+def list_models() -> list[Manifest]:
+    """All models below `models_root()`, in order of their directories; those that segment as ModelCard. Raises
+    ModelError for a card that cannot be read."""
+    return [load_manifest(directory) for directory in _directories(models_root())]
 
 
 def resolve_model(name_or_dir: str | Path | None, kind: str = "clip") -> Path:
@@ -148,7 +173,8 @@ def resolve_model(name_or_dir: str | Path | None, kind: str = "clip") -> Path:
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    known = [str(directory.relative_to(root)) for directory in _directories(root)]
+    known = [str(directory.relative_to(root)) for directory in _directories(root)
+             if _kind(directory / CARD_FILE) in (kind, None)]
     raise ModelError(Code.MODEL_MISSING, f"There is no model {wanted!r}, neither as a directory nor below {root}.",
                      f"Models here: {', '.join(known) or 'none'}.", "lexiseg models list")
 
@@ -169,9 +195,8 @@ def weights_file(directory: Path) -> Path:
 
 
 def _directories(root: Path) -> list[Path]:
-    """Model directories below `root`, without those of other rooms (`spacy`), whose cards look different."""
-    found = {path.parent for name in (CARD_FILE, CONFIG_FILE) for path in root.rglob(name)}
-    return sorted(directory for directory in found if _kind(directory / CARD_FILE) not in OTHER_KINDS)
+    """Model directories below `root`."""
+    return sorted({path.parent for name in (CARD_FILE, CONFIG_FILE) for path in root.rglob(name)})
 
 
 def _kind(path: Path) -> str | None:
@@ -182,14 +207,14 @@ def _kind(path: Path) -> str | None:
         return None
 
 
-def _read_card(path: Path) -> ModelCard:
+def _read_card(path: Path, kind: type[AnyManifest]) -> AnyManifest:
     content = _read_json(path)
     version = content.get("format_version")
     if version != FORMAT_VERSION:
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{path} has format_version {version!r}.",
                          f"This lexiseg reads format_version {FORMAT_VERSION}.", _next_step(path.parent))
     try:
-        return ModelCard.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{path} is not a valid model card: {problems}.",
@@ -245,10 +270,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _checked_files(card: ModelCard) -> dict[str, str]:
+def _checked_files(card: Manifest) -> dict[str, str]:
     """File name to sha256, compared with the card where the card has digests."""
     directory = card.directory
-    weights = weights_file(directory) if not card.files.keys() & set(WEIGHT_FILES) else None
+    is_clip = isinstance(card, ModelCard)
+    weights = weights_file(directory) if is_clip and not card.files.keys() & set(WEIGHT_FILES) else None
+    if not is_clip and not card.files:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{directory / CARD_FILE} lists no files.",
+                         "The files with their sha256.", _next_step(directory))
     expected = dict(card.files)
     if not expected and weights is not None:
         names = sorted(path.name for path in directory.iterdir()

@@ -9,7 +9,17 @@ import pytest
 from pydantic import ValidationError
 
 from parsers.errors import Code, ModelError
-from vision.models import ModelCard, list_models, load_card, model_digest, resolve_model, verify_model, weights_file
+from parsers.files import sha256_file
+from vision.models import (
+    Manifest,
+    ModelCard,
+    list_models,
+    load_card,
+    model_digest,
+    resolve_model,
+    verify_model,
+    weights_file,
+)
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "schemas" / "model.json"
 
@@ -152,17 +162,31 @@ def test_list_and_resolve(tiny_clip, bare_clip, tmp_path, monkeypatch):
     assert error.code == Code.MODEL_MISSING and "pocket/clip" in str(error) and "lexiseg models list" in str(error)
 
 
-def test_models_of_other_rooms_are_not_listed(tiny_clip, tmp_path, monkeypatch):
+def test_models_of_other_rooms_are_listed_and_verified(tiny_clip, tmp_path, monkeypatch):
     monkeypatch.setenv("LEXISEG_MODELS", str(tmp_path))
     shutil.copytree(tiny_clip, tmp_path / "pocket" / "clip")
     parser = tmp_path / "pocket" / "en_scene"
     parser.mkdir()
-    (parser / "model.json").write_text('{"format_version": 1, "kind": "spacy", "files": {}}')
-    assert [card.directory for card in list_models()] == [tmp_path / "pocket" / "clip"]
-    assert "en_scene" not in str(failure(resolve_model, "unheard-of"))
+    (parser / "tagger").write_bytes(b"weights")
+    card = {"format_version": 1, "name": "a parser", "kind": "spacy", "language": "en",
+            "files": {"tagger": sha256_file(parser / "tagger")}}
+    (parser / "model.json").write_text(json.dumps(card))
+    assert [(card.kind, type(card)) for card in list_models()] == [("clip", ModelCard), ("spacy", Manifest)]
+    assert verify_model(parser) == ["tagger"]
+    assert "en_scene" not in str(failure(resolve_model, "unheard-of"))  # no model for masks
+    (parser / "tagger").write_bytes(b"damage")
+    assert failure(verify_model, parser).code == Code.MODEL_CORRUPT
+    (parser / "model.json").write_text(json.dumps(card | {"files": {}}))
+    assert failure(verify_model, parser).code == Code.MODEL_UNSUPPORTED
     (parser / "model.json").write_text("{")
     with pytest.raises(ModelError):
         list_models()
+
+
+def test_the_models_that_ship_are_whole():
+    for card in list_models():
+        assert verify_model(card.directory)
+        assert card.licence
 
 
 def test_card_cannot_be_changed(tiny_clip):
