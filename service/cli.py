@@ -58,6 +58,7 @@ def segment(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
     variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     device: o.Device = "auto",
@@ -68,9 +69,11 @@ def segment(
     """
     from service.segment import run_segment
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, free=free, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           descriptions=descriptions)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    failed = run_segment(inputs, names, out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device)
     if failed:
@@ -113,7 +116,7 @@ def eval_command(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
-    overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
+    overlap: o.Overlap = None, descriptions: o.Descriptions = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
@@ -122,8 +125,9 @@ def eval_command(
     from service.console import say_json
     from service.evaluate import run_eval, show_report
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           descriptions=descriptions)
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
                       superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, model=model,
                       backend=backend, settings=settings, refine=refinement, device=device)
@@ -290,6 +294,7 @@ def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
@@ -297,9 +302,11 @@ def jobs_submit(
     """Enter a job, or more pictures for the job that --out has already."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, free=free, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           descriptions=descriptions)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    jobs.submit(jobs.make_spec(inputs, names, out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority=priority, as_json=json)
 
@@ -311,6 +318,7 @@ def jobs_sample(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     device: o.Device = "auto", json: o.AsJson = False,
@@ -318,9 +326,11 @@ def jobs_sample(
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, free=free, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           descriptions=descriptions)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    jobs.submit(jobs.make_spec(inputs, names, out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority="interactive", sample=count,
                 as_json=json)
@@ -331,6 +341,7 @@ def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     device: o.Device = "auto",
@@ -341,9 +352,11 @@ def jobs_estimate(
     """Count pictures and unreadable files, and say what time and room a job would take. Nothing is written."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, free=free, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           descriptions=descriptions)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    jobs.estimate(jobs.make_spec(inputs, names, out, model=model, backend=backend,
                                  settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                  confidence=confidence, device=device), measure, json)
 

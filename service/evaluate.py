@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from parsers.errors import Code, DatasetError
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, progress, say, warn
-from vision import ClipSettings, load_segmenter, resolve_model
+from vision import load_segmenter, make_settings, resolve_model
 from vision.datasets import open_dataset
 from vision.datasets.base import superclasses_of
 from vision.datasets.superclasses import SuperclassView
@@ -61,7 +61,7 @@ def run_eval(dataset_spec: str, candidates: str, *, always: str | None = None, b
     if by_superclass:
         superclasses = read_superclasses(superclass_file) if superclass_file else superclasses_of(dataset)
         dataset = SuperclassView(dataset, superclasses)
-    backend_settings = ClipSettings(**settings or {})
+    backend_settings = make_settings(backend, settings or {})
     segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=backend_settings)
     warnings = tuple(segmenter.warnings(NameTable(dataset, extra, knowledge).vocabulary))
     warn(warnings)

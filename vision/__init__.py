@@ -45,9 +45,9 @@ _LAZY = {
 }
 
 __all__ = [
-    "BACKENDS", "ClipSettings", "LabelMap", "LlmformerSettings", "ModelCard", "Region", "Sample", "ScoreMap", "Segmenter", "list_models",
-    "load_card", "load_segmenter", "make_settings", "open_dataset", "read_image", "refine", "resolve_model",
-    "verify_model",
+    "BACKENDS", "ClipSettings", "LabelMap", "LlmformerSettings", "ModelCard", "Region", "Sample", "ScoreMap",
+    "Segmenter", "list_models", "load_card", "load_segmenter", "make_settings", "open_dataset", "read_image",
+    "refine", "resolve_model", "verify_model",
 ]
 
 

@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict
 
 from parsers.errors import Code, SettingError, VocabularyError
 from parsers.names import name_key, normalise_name
-from parsers.priors import ScenePriors
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.datasets.base import EvalDataset, groups_of
 from vision.metrics import IGNORED, ClassScore, Confusion, Scores
@@ -190,14 +189,13 @@ class Tally:
 
 def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, name: str = "names",
              knowledge: Vocabulary | None = None, always: Sequence[str] = (), refine: str = "none",
-             batch_size: int = 16, limit: int | None = None, priors: Callable[[str], ScenePriors | None] | None = None,
+             batch_size: int = 16, limit: int | None = None,
              on_progress: Callable[[int, int], None] | None = None) -> EvalRun:
     """Segments the first `limit` pictures (None: all), `batch_size` at a time, and scores the masks.
 
     absent: names added to each picture's own, None for all names of the dataset (see `parse_candidates`).
     knowledge: synonyms, glosses and subclasses for the names. always: names to look for everywhere, in addition to
-    the dataset's; they may be names that the dataset has not, then they can only be wrong. priors: a picture's key to
-    what is said of it.
+    the dataset's; they may be names that the dataset has not, then they can only be wrong.
     on_progress(done, total) is called after each batch.
     """
     started = time.perf_counter()
@@ -213,8 +211,8 @@ def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, 
             present = [row_names[row] for row in np.flatnonzero(np.bincount(truth_HW[truth_HW != IGNORED]))]
             names = choose_candidates(dataset.key(i), present, table.names, absent, table.always)
             vocabulary = table.sub_vocabulary(names)
-            told = priors(dataset.key(i)) if priors else None
-            sample = Sample(image_HW3=image_HW3, vocabulary=vocabulary, priors=told) if vocabulary else None
+            sample = (Sample(image_HW3=image_HW3, vocabulary=vocabulary, key=dataset.key(i)) if vocabulary
+                      else None)
             samples.append(sample)
             answers.append((dataset.key(i), truth_HW, {name: table.ids[name] for name in names}))
         score_maps = iter(segmenter.score([sample for sample in samples if sample]))

@@ -10,14 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parsers.errors import Code, SettingError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.records import Job, ModelRecord, VocabularyRecord
 from workers.spec import JobSpec
 
-SETTINGS = {"clip": "ClipSettings"}
-"""Backend to the name in `vision` of the class of its options."""
 CODE_ROOMS = ("parsers", "agents", "vision", "workers")
 """Rooms whose code has a say in what is written."""
 
@@ -26,14 +23,7 @@ def load_backend(spec: JobSpec) -> Segmenter:
     """The backend of a job with its model. Raises SettingError, ModelError."""
     import vision
 
-    settings: Any = None
-    if spec.backend in SETTINGS:
-        kind = getattr(vision, SETTINGS[spec.backend])
-        try:
-            settings = kind(**spec.settings)
-        except TypeError as error:
-            raise SettingError(Code.SETTING_INVALID, f"settings are {spec.settings}: {error}.",
-                               f"The options of the backend {spec.backend!r}.", "lexiseg segment --help") from error
+    settings = vision.make_settings(spec.backend, spec.settings)
     return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
 
 

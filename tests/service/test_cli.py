@@ -13,10 +13,10 @@ from service.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
-              "--overlap", "--device"]
+              "--overlap", "--descriptions", "--device"]
 OPTIONS = {
     "": ["--version"],
-    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
+    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay", "--confidence"],
     "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
              *SEGMENTING, "--json"],
@@ -25,12 +25,12 @@ OPTIONS = {
     "doctor": ["--json"],
     "up": ["--workers", "--until-done"],
     "jobs": [],
-    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
+    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay", "--confidence",
                     "--priority", "--json"],
-    "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
-                    "--json"],
-    "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
-                      "--measure", "--json"],
+    "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+                    "--confidence", "--json"],
+    "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+                      "--confidence", "--measure", "--json"],
     "jobs list": ["--json"],
     "jobs show": ["job", "--json"],
     "jobs watch": ["job"],

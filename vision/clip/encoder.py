@@ -89,7 +89,7 @@ def choose_device(device: str) -> str:
 
 
 def load_clip(card: ModelCard) -> tuple[open_clip.CLIP | open_clip.CustomTextCLIP, open_clip.HFTokenizer]:
-    """The model, with random weights replaced by those of the card's directory, and its tokenizer. Raises ModelError."""
+    """The model of a card with its weights, and its tokenizer. Raises ModelError."""
     directory = card.directory
     path = weights_file(directory)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class SpatialPrior(nn.Module):
         if config.stem_stride == 4:
             first.append(nn.Sequential(nn.MaxPool2d(3, 2, 1)))
         channels = (stem, 2 * stem, 4 * stem, 4 * stem)
-        steps = [nn.Sequential(*first)] + [convolution(a, b, 2) for a, b in zip(channels, channels[1:], strict=False)]
+        steps = [nn.Sequential(*first)] + [convolution(a, b, 2) for a, b in pairwise(channels)]
         self.levels = nn.ModuleList(
             nn.Sequential(step, *(Residual(count) for _ in range(blocks)))
             for step, count, blocks in zip(steps, channels, config.stem_blocks, strict=True))
@@ -181,4 +182,4 @@ class VitAdapter(nn.Module):
 def _groups(blocks: Sequence[nn.Module], count: int) -> list[list[nn.Module]]:
     """Consecutive blocks in `count` groups of nearly the same size, longer ones first."""
     bounds = [-(-len(blocks) * i // count) for i in range(count + 1)]
-    return [list(blocks[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [list(blocks[a:b]) for a, b in pairwise(bounds)]

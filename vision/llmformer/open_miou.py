@@ -5,10 +5,10 @@
     IoU'[g]  = TP'[g] / (column sum of C' + row sum of C' - TP')[g]
     mean     = sum over classes with ground truth / number of classes with ground truth or predictions
 
-C counts pixels (predicted name, true class) over a whole dataset, ignored pixels left out; S are similarities in [0, 1].
-Where a prediction is a free name and no class of the dataset, it stands in the row of its most similar class, with its
-own similarities; what it lacks to 1 in its own class's column is a miss, counted once (ours, the source knows no free
-names). A permissive S inflates the figure: plain mIoU belongs beside it.
+C counts pixels (predicted name, true class) over a whole dataset, ignored pixels left out; S are similarities in
+[0, 1]. Where a prediction is a free name and no class of the dataset, it stands in the row of its most similar class,
+with its own similarities; what it lacks to 1 in its own class's column is a miss, counted once (ours, the source knows
+no free names). A permissive S inflates the figure: plain mIoU belongs beside it.
 
 Shapes: H, W picture; P predicted names; G classes of the dataset.
 """

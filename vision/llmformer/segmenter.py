@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from parsers.errors import Code, ModelError
+from parsers.priors import ScenePriors
 from parsers.vocabulary import Vocabulary
 from vision.clip.encoder import choose_device
 from vision.clip.ensemble import NameLists, name_lists
 from vision.clip.settings import ClipSettings
 from vision.llmformer.directory import read_config, read_model
+from vision.llmformer.free import free_classes
 from vision.llmformer.model import Llmformer
+from vision.llmformer.prepared import PreparedPriors
 from vision.llmformer.priors import PriorPhrases, embed_priors, prior_phrases
 from vision.llmformer.settings import LlmformerSettings
 from vision.llmformer.words import Words, load_words, words_of
@@ -45,6 +47,8 @@ class LlmformerSegmenter:
         self.card, self.digest, self.settings = card, digest, settings or LlmformerSettings()
         self._model, self._words, self._device = model.to(device).eval(), words, torch.device(device)
         self._mean_3, self._std_3 = (torch.tensor(v, device=device) * 255 for v in (model.tower.mean, model.tower.std))
+        self._prepared = (PreparedPriors.read(Path(self.settings.descriptions)) if self.settings.descriptions
+                          else None)
         self._lists = ClipSettings(subclass_count=self.settings.subclass_count)
         self._share = card.thresholds.get("pixel_share", PIXEL_SHARE) if model.config.pixel_head else 0.0
 
@@ -54,14 +58,18 @@ class LlmformerSegmenter:
         A class's score at a place is the sum over masks of its probability times the mask (MaskFormer's semantic
         inference), "no object" left out. Batches and priors have fixed shapes, so the result of a sample does not
         depend on the others.
+
+        Raises DatasetError for a picture that the file of descriptions has no row for.
         """
         config, settings = self._model.config, self.settings
         grid = config.window // config.cell
         plans = [plan_windows(*sample.image_HW3.shape[:2], grid, tile=settings.tile, overlap=settings.overlap)
                  for sample in samples]
-        texts = [self._texts(sample.vocabulary) for sample in samples]
-        phrases = [prior_phrases(sample.priors, config.objects, config.relations) if settings.priors == "given"
-                   else NOTHING for sample in samples]
+        told = [self._told(sample) for sample in samples]
+        texts = [self._texts(free_classes(sample.vocabulary, priors) if settings.free else sample.vocabulary)
+                 for sample, priors in zip(samples, told, strict=True)]
+        phrases = [prior_phrases(priors if settings.priors == "given" else None, config.objects, config.relations)
+                   for priors in told]
         canvases = [Canvas(plan, len(lists.class_ids)) for plan, (lists, _) in zip(plans, texts, strict=True)]
         evidence = [torch.zeros(len(lists.class_ids)) for lists, _ in texts]
         windows = ((index, number, window_SS3) for index, (sample, plan) in enumerate(zip(samples, plans, strict=True))
@@ -95,6 +103,12 @@ class LlmformerSegmenter:
         names = [name for name in name_lists(vocabulary, self._lists).words if set(unknown) & set(words_of(name))]
         return [f"The model {self.card.name} was trained on a closed list of words that lacks "
                 f"{_listed(sorted(unknown))}; expect poor masks for {_listed(names)}."]
+
+    def _told(self, sample: Sample) -> ScenePriors | None:
+        """What is known to be said of a picture."""
+        if sample.priors is None and self._prepared is not None:
+            return self._prepared.of(sample.key)
+        return sample.priors
 
     def _texts(self, vocabulary: Vocabulary) -> tuple[NameLists, Tensor]:
         lists = name_lists(vocabulary, self._lists)

@@ -22,16 +22,15 @@ from torch.utils.data import DataLoader
 
 from parsers.errors import Code, MissingPackageError, ModelError, SettingError
 from parsers.files import canonical_json
-from parsers.priors import ScenePriors
 from vision.datasets import open_dataset
 from vision.evaluate import evaluate, parse_candidates
 from vision.llmformer.config import LlmformerConfig
-from vision.llmformer.directory import check_same, load_state, trained_state
+from vision.llmformer.directory import check_same, load_state, trained_state, write_model
 from vision.llmformer.model import Llmformer, build_model
-from vision.llmformer.prepared import PreparedPriors
 from vision.llmformer.priors import PriorBatch, embed_priors
 from vision.llmformer.segmenter import LlmformerSegmenter
 from vision.llmformer.settings import LlmformerSettings
+from vision.llmformer.towers import Tower, load_tower
 from vision.llmformer.words import Words, load_words
 from vision.models import ModelCard
 from vision.train.llmformer_config import EvaluationConfig, TrainingConfig
@@ -57,9 +56,10 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
     accelerator = Accelerator(mixed_precision=config.precision, cpu=device == "cpu")
     source = open_source(config.data, config.model.window)
     words = load_words(config.model.words, base, str(accelerator.device))
-    texts_Kc = class_vectors(words, source.names).to(accelerator.device)
     check_width(words, config.model)
-    model = build_model(config.model, base)
+    texts_Kc = class_vectors(words, source.names).to(accelerator.device)
+    tower = load_tower(config.model.tower, config.model.window, base)
+    model = Llmformer(pinned(config.model, tower, words), tower)
     optimiser = make_optimiser(model, config)
     checkpoint = folder / CHECKPOINT
     step = load_checkpoint(checkpoint, model, optimiser) if checkpoint.is_file() else 0
@@ -97,6 +97,35 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
         if log and config.evaluation and (step % config.evaluation.every == 0 or over):
             log.write(step, config.steps, measure(whole, words, config.evaluation, str(accelerator.device)))
     return {"step": step, "total": config.steps, "done": step == config.steps}
+
+
+def pinned(config: LlmformerConfig, tower: Tower, words: Words) -> LlmformerConfig:
+    """The configuration with the digests of what it names."""
+    return config.model_copy(update={
+        "tower": config.tower.model_copy(update={"digest": tower.digest}),
+        "words": config.words.model_copy(update={"digest": words.digest})})
+
+
+def export_llmformer(checkpoint: Path, out: Path, *, name: str, trained_by: str, names: tuple[str, ...] | None = None,
+                     licence: str | None = None) -> ModelCard:
+    """From a checkpoint to a model directory, in half precision. The relative paths of its configuration count from
+    `out`. names: what it was trained on. Raises ModelError."""
+    model = read_checkpoint(checkpoint, out)
+    words = load_words(model.config.words, out)
+    return write_model(out, model, words, name=name, trained_by=trained_by, known_names=names, licence=licence)
+
+
+def read_checkpoint(checkpoint: Path, base: Path) -> Llmformer:
+    """The model of a checkpoint, by the configuration in it. Raises ModelError."""
+    try:
+        with safe_open(checkpoint, "pt") as file:
+            config = LlmformerConfig.model_validate_json((file.metadata() or {})["model"])
+    except Exception as error:  # the library raises its own kinds for damaged files
+        raise ModelError(Code.MODEL_CORRUPT, f"{checkpoint} cannot be read: {error}.", "A checkpoint.",
+                         "Train first: python -m vision.train llmformer --help") from error
+    model = build_model(config, base)
+    load_checkpoint(checkpoint, model, None)
+    return model.eval()
 
 
 def train_step(accelerator: Accelerator, model: torch.nn.Module, whole: Llmformer, optimiser: torch.optim.Optimizer,
@@ -170,16 +199,11 @@ def make_optimiser(model: Llmformer, config: TrainingConfig) -> torch.optim.Adam
 
 
 def measure(model: Llmformer, words: Words, config: EvaluationConfig, device: str) -> dict[str, float]:
-    """mIoU of a data set, in percent of nothing: [0, 1]."""
-    prepared = PreparedPriors.read(Path(config.priors)) if config.priors else None
-
-    def told(key: str) -> ScenePriors | None:
-        return prepared.of(key) if prepared else None
-
-    card = card_of(model)
-    segmenter = LlmformerSegmenter(model, words, card, settings=LlmformerSettings(batch_size=8), device=device)
+    """mIoU of a data set and of its control (`vision.evaluate`), in [0, 1]."""
+    settings = LlmformerSettings(descriptions=config.priors, batch_size=8)
+    segmenter = LlmformerSegmenter(model, words, card_of(model), settings=settings, device=device)
     run = evaluate(open_dataset(config.dataset), segmenter, absent=parse_candidates(config.candidates),
-                   limit=config.limit, priors=told)
+                   limit=config.limit)
     model.train()
     scores = run.groups[config.group] if config.group else run.scores
     return {"miou": scores.miou or 0.0, "control": (run.control_groups[config.group] if config.group

@@ -14,6 +14,19 @@ from vision.llmformer.config import LlmformerConfig
 CONFIGS = Path(__file__).parent / "configs"
 
 
+class VectorsConfig(BaseModel):
+    """Text vectors taken from an array, for a model without a text tower."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    array: str
+    """NumPy file, (names, width)."""
+    names: str
+    """JSON list of the rows' names."""
+    sources: dict[str, tuple[str, ...]]
+    """Name to the rows whose mean stands for it."""
+
+
 class DataConfig(BaseModel):
     """What is learned from."""
 
@@ -30,8 +43,11 @@ class DataConfig(BaseModel):
     """Share of the pictogram scenes whose poses and drawing styles vary more than in validation scenes."""
     names: dict[str, str] = Field(default_factory=dict)
     """Class name of the data set to the name that the text encoder is asked for."""
+    vectors: VectorsConfig | None = None
+    """Where the table of text vectors is made from, if it is missing."""
     priors: str | None = None
-    """A file of prepared descriptions (`vision.llmformer.prepared`); null: none is shown."""
+    """A file of prepared descriptions (`vision.llmformer.prepared`); null: none is shown. Where it is missing,
+    pictograms and labelled folders get stand-ins (`vision.train.llmformer_priors`)."""
     prior_share: float = Field(default=0.9, ge=0, le=1)
     """Share of the pictures that are shown with their description."""
     zoom: tuple[float, float] = (1.0, 1.0)

@@ -7,19 +7,26 @@ Both go through `parsers.parse_scenes` and end in the file that a language model
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.random import Generator
 
-from parsers.priors import ScenePriors
+from parsers.errors import Code, DatasetError
 from parsers.scene import parse_scenes
+from vision.datasets import open_dataset
 from vision.datasets.captions import with_article, write_caption
+from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene, SceneObject, SceneRelation
 from vision.datasets.sprites import concepts, texture_names
-from vision.llmformer.prepared import PreparedRow
-from vision.train.llmformer_data import IGNORED, Source
+from vision.llmformer.prepared import PreparedRow, write_prepared
+from vision.llmformer.words import write_table
+from vision.train.llmformer_config import TrainingConfig, VectorsConfig
+from vision.train.llmformer_data import IGNORED, PictogramSource, Source, open_source
 from vision.train.pictures import TRAINING_SEED
 
 
@@ -92,10 +99,52 @@ def _listing(source: Source, i: int, left_out: float, rng: Generator) -> str:
     return "there is " + (", ".join(told[:-1]) + " and " + told[-1] if len(told) > 1 else told[0])
 
 
+def prepare_missing(config: TrainingConfig, say: Callable[[str], None]) -> None:
+    """Makes the files of descriptions and of text vectors that a training file names and that are not there. Raises
+    DatasetError where there is nothing to make them from."""
+    data, evaluation = config.data, config.evaluation
+    if data.priors and not Path(data.priors).is_file():
+        say(f"making {data.priors}")
+        source = open_source(data, config.model.window)
+        if isinstance(source, PictogramSource):
+            keys = [source.key(i) for i in range(len(source))]
+            write_prepared(Path(data.priors), scene_rows(keys, source.scene, Mistakes(), 1))
+        else:
+            write_prepared(Path(data.priors), label_rows(source, left_out=0.1))
+    if evaluation and evaluation.priors and not Path(evaluation.priors).is_file():
+        say(f"making {evaluation.priors}")
+        write_prepared(Path(evaluation.priors), validation_rows(evaluation.dataset, Mistakes()))
+
+
+def validation_rows(dataset: str, mistakes: Mistakes) -> Iterator[PreparedRow]:
+    """Rows for the scenes of a pictogram data set, as `open_dataset` names it. Raises DatasetError for another."""
+    opened = open_dataset(dataset)
+    if not isinstance(opened, PictogramDataset):
+        raise DatasetError(Code.DATASET_INVALID, f"{dataset} is no pictogram data set.",
+                           "Only they come with captions to make stand-ins from.",
+                           "Give a file with descriptions of its pictures.")
+    return scene_rows((opened.key(i) for i in range(len(opened))), opened.scene, mistakes, 2)
+
+
+def make_vectors(config: VectorsConfig, out: Path) -> None:
+    """Writes a table of text vectors: for each name the mean of its sources, less the mean over the names (unrelated
+    names of CLIP are much alike; centred they are told apart sooner; ours). Raises DatasetError."""
+    try:
+        rows = np.load(config.array, allow_pickle=False)
+        listed = json.loads(Path(config.names).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(Code.DATASET_INVALID, f"{config.array} and {config.names} cannot be read: {error}.",
+                           "A NumPy array and a JSON list of its rows' names.", "Correct data.vectors.") from error
+    missing = sorted({source for sources in config.sources.values() for source in sources} - set(listed))
+    if missing:
+        raise DatasetError(Code.DATASET_INVALID, f"{config.names} lacks {', '.join(missing)}.",
+                           f"It has for example {', '.join(listed[:5])}.", "Correct data.vectors.sources.")
+    means = {name: torch.from_numpy(rows[[listed.index(source) for source in sources]].mean(0))
+             for name, sources in config.sources.items()}
+    centre = torch.stack(list(means.values())).mean(0)
+    write_table(out, {name: vector - centre for name, vector in means.items()})
+
+
 def _rows(keys: Sequence[str], texts: Iterable[str], prompt: str) -> Iterator[PreparedRow]:
-    for key, priors in zip(keys, _parsed(texts), strict=True):
+    for key, priors in zip(keys, parse_scenes(texts), strict=True):
         yield PreparedRow(image_id=key, prompt_id=prompt, model_id="template", priors=priors)
-
-
-def _parsed(texts: Iterable[str]) -> Iterator[ScenePriors]:
-    return parse_scenes(texts)
