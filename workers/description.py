@@ -53,7 +53,7 @@ def describe_job(spec: JobSpec, vocabulary: Vocabulary, model: ModelRecord, vers
 def versions() -> dict[str, str]:
     """Of Python, lexiseg and the libraries that have a say in the bytes, where they are installed."""
     versions = {"python": platform.python_version()}
-    for name in ("lexiseg", "numpy", "pillow", "torch", "open_clip_torch", "pydensecrf2"):
+    for name in ("lexiseg", "numpy", "pillow", "torch", "open_clip_torch", "transformers", "pydensecrf2"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,7 @@
 """Training in small: losses by hand, batches, checkpoints, and what stops a run."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def curve(folder):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
 def test_the_training_files_are_valid(name):
     assert read_training(CONFIGS / f"{name}.yaml").name == name
-    assert str(read_training(__import__("pathlib").Path(name)).name) == name
+    assert read_training(Path(name)).name == name
 
 
 def test_values_of_a_training_file_can_be_changed_and_faults_are_named(tmp_path):
@@ -235,7 +236,7 @@ def test_labels_become_a_listing():
     for i, row in enumerate(rows):
         present = {source.names[label] for label in np.unique(source.load(i)[1])}
         assert {item.lemma for item in row.priors.objects} == present
-    assert list(label_rows(source, left_out=1.0))[0].priors.objects == ()
+    assert next(iter(label_rows(source, left_out=1.0))).priors.objects == ()
 
 
 def test_the_prepared_file_is_read_by_the_training(llmformer_base, tmp_path):
