@@ -1,7 +1,7 @@
 """LLMFormer: `python -m benchmarks.llmformer quality|ablation|speed|camvid`.
 
 quality: a model on pictogram validation scenes of seen names, with descriptions and without; the control; Open mIoU
-with names given and candidate-free; how many ground-truth classes the descriptions name. ablation: one switch at a time,
+with names given and candidate-free; how many ground-truth classes descriptions name. ablation: one switch at a time,
 each variant trained for `--minutes` from each of `--seeds`. speed: pictures per second of the decoder with priors and
 without, taken in turn. camvid: mIoU of the validation photographs, and IoU per class.
 """
