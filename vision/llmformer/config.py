@@ -125,7 +125,8 @@ class LlmformerConfig(BaseModel):
     with the object vectors, to the correspondence of masks and objects; and the vectors of a mask's objects are added
     to its class embedding. Ours, not of the paper; needs an open_clip tower."""
     pixel_head: bool = False
-    """A second head that names every cell by itself; for small data sets without a pretrained encoder. Ours."""
+    """A second head that names every cell by itself, trained with cross-entropy; with `cue` it corrects the encoder's
+    text-space features. It learns sooner than masks are matched. Ours."""
 
     @model_validator(mode="after")
     def _fits(self) -> LlmformerConfig:

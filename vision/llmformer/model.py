@@ -171,6 +171,9 @@ class Llmformer(nn.Module):
         if config.cue:
             nn.init.normal_(self.class_head[2].weight, std=0.01)
             self.seen_weight, self.linked_weight = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(0.5))
+            if config.pixel_head:
+                nn.init.normal_(self.pixel_head.weight, std=0.01)
+                self.pixel_weight = nn.Parameter(torch.ones(()))
         if config.tower.frozen:
             tower.requires_grad_(False)
             tower.eval()
@@ -200,8 +203,8 @@ class Llmformer(nn.Module):
                                           told_BNc, priors, seen_BQc)
             prediction, seen_BQc = self._heads(masks_BQD, picture, linked_BQN, priors)
             predictions.append(prediction)
-        pixels = F.normalize(self.pixel_head(picture.mask_features_BDhw), dim=1) if config.pixel_head else None
-        return Predictions(layers=tuple(predictions), pixels_Bchw=pixels, linked_BQN=linked_BQN)
+        return Predictions(layers=tuple(predictions), linked_BQN=linked_BQN,
+                           pixels_Bchw=self._name_pixels(picture) if config.pixel_head else None)
 
     def read(self, images_B3SS: Tensor) -> Picture:
         """All that does not depend on priors."""
@@ -226,6 +229,15 @@ class Llmformer(nn.Module):
     def scale(self) -> Tensor:
         """From cosine to logit."""
         return self.log_scale.exp().clamp(max=LARGEST_SCALE)
+
+    def _name_pixels(self, picture: Picture) -> Tensor:
+        """(B, c, h, w) of length 1 along c: the per-pixel head, with `cue` beside the encoder's own features."""
+        named_Bchw = self.pixel_head(picture.mask_features_BDhw)
+        if picture.text_space_BPc is not None:
+            seen_Bchw = picture.text_space_BPc.transpose(1, 2).unflatten(2, picture.grid)
+            named_Bchw = named_Bchw + self.pixel_weight * F.interpolate(
+                seen_Bchw, named_Bchw.shape[-2:], mode="bilinear", align_corners=False)
+        return F.normalize(named_Bchw, dim=1)
 
     def _heads(self, masks_BQD: Tensor, picture: Picture, linked_BQN: Tensor,
                priors: PriorBatch) -> tuple[Prediction, Tensor | None]:
