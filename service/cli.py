@@ -161,7 +161,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for pictures, masks and reports.")]
     = Path("demo-out"),
 ) -> None:
-    """Segment pictogram scenes, three ways."""
+    """Segment pictogram scenes, several ways."""
     from service import demo as demo_module
 
     demo_module.run(out, model)

@@ -41,6 +41,16 @@ def test_three_ways_over_the_same_scenes(lexiseg, own_models, tmp_path):
     assert plain != listed, "subclasses change the masks"
 
 
+def test_llmformer_stands_beside_clip_where_it_is_there(lexiseg, own_models, saved_llmformer, tmp_path):
+    (own_models / "pocket" / "llmformer").symlink_to(saved_llmformer)
+    result = lexiseg("demo", "--out", tmp_path / "demo")
+    assert result.exit_code == 0, result.stderr
+    assert "llmformer with" in " ".join(result.stdout.split())
+    assert len(list((tmp_path / "demo" / "llmformer" / "masks").iterdir())) == demo.SCENES
+    job = json.loads((tmp_path / "demo" / "llmformer" / "job.json").read_text())
+    assert job["spec"]["backend"] == "llmformer"
+
+
 def test_the_scenes_are_a_dataset(lexiseg, own_models, tmp_path):
     out = tmp_path / "demo"
     lexiseg("demo", "--out", out)
