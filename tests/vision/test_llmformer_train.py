@@ -9,6 +9,7 @@ import torch
 import yaml
 from PIL import Image
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from parsers.errors import Code, DatasetError, ModelError, SettingError
 from tests.vision.conftest import LLMFORMER
@@ -112,6 +113,14 @@ def test_batches_depend_on_their_number_alone(llmformer_base):
     parts = [LabelledPictures(source, settings.data, settings.model, batch=1, seed=1, rank=rank, world=2).make(1)
              for rank in range(2)]
     assert torch.equal(torch.cat([part.images_B3SS for part in parts]), second.images_B3SS)
+
+
+def test_more_workers_change_nothing():
+    settings = config()
+    pictures = LabelledPictures(open_source(settings.data, 32), settings.data, settings.model, batch=2, seed=1)
+    loader = iter(DataLoader(pictures, batch_size=None, num_workers=2))
+    for number in range(3):
+        assert torch.equal(next(loader).images_B3SS, pictures.make(number).images_B3SS)
 
 
 def test_a_window_is_cut_with_its_labels():

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from parsers.errors import Code, DatasetError
 from parsers.priors import ScenePriors
@@ -177,10 +177,11 @@ class LabelledPictures(IterableDataset):
         self.priors = PreparedPriors.read(Path(config.priors)) if config.priors else None
 
     def __iter__(self) -> Iterator[Batch]:
-        number = self.start
+        worker = get_worker_info()  # a loader asks its workers in turn, so each makes every n-th batch
+        number, stride = (self.start + worker.id, worker.num_workers) if worker else (self.start, 1)
         while True:
             yield self.make(number)
-            number += 1
+            number += stride
 
     def make(self, number: int) -> Batch:
         """The batch of step `number` for this process."""
