@@ -75,24 +75,24 @@ class Cosines:
 
 
 def test_the_losses_are_those_computed_by_hand():
-    # masks that are constant, so that it does not matter at which points the losses are taken
     labels = torch.zeros(1, 8, 8, dtype=torch.long)
     masks = torch.stack([torch.full((8, 8), 1.5), torch.full((8, 8), -2.0)])[None]
     classes, texts = F.normalize(torch.tensor([[[1.0, 0.2, 0.0], [0.1, 0.0, 1.0]]]), dim=-1), torch.eye(3)
     layer = Prediction(masks_BQhw=masks, classes_BQc=classes)
     found = Predictions(layers=(layer, layer), pixels_Bchw=None, linked_BQN=torch.zeros(1, 2, 1))
-    losses = SegmentationLoss(LossConfig(points=64), 3)(Cosines(), found, labels, texts)
-    logits = Cosines().class_logits(classes, texts)[0]
-    weight = torch.tensor([1.0, 1.0, 1.0, 0.1])
-    cross = F.cross_entropy(logits, torch.tensor([0, 3]), weight=weight)  # mask 0 is the dog, mask 1 nothing
-    bce = F.softplus(torch.tensor(-1.5))
-    p = torch.tensor(1.5).sigmoid()
-    dice = 1 - (2 * p * 64 + 1) / (p * 64 + 64 + 1)
-    expected = {"cross_entropy": 2 * 2 * cross, "mask": 2 * 5 * bce, "dice": 2 * 5 * dice}
-    by_kind = summed(losses)
-    for kind, value in expected.items():
-        assert by_kind[kind] == pytest.approx(value.item(), rel=1e-4)
-    assert by_kind["total"] == pytest.approx(sum(v.item() for v in expected.values()), rel=1e-4)
+    loss = SegmentationLoss(LossConfig(points=64), 3)
+    torch.manual_seed(0)
+    by_kind = summed(loss(Cosines(), found, labels, texts))
+    logits = Cosines().class_logits(classes, texts)
+    cross = F.cross_entropy(logits[0], torch.tensor([0, 3]), weight=torch.tensor([1.0, 1.0, 1.0, 0.1]))
+    assert by_kind["cross_entropy"] == pytest.approx(2 * 2 * cross.item(), rel=1e-5)  # mask 0 is the dog, mask 1 nothing
+    torch.manual_seed(0)
+    output = {"masks_queries_logits": masks, "class_queries_logits": logits}
+    plain = loss.criterion(**output, mask_labels=[torch.ones(1, 8, 8)], class_labels=[torch.tensor([0])],
+                           auxiliary_predictions=[output])
+    assert by_kind["mask"] == pytest.approx(5 * (plain["loss_mask"] + plain["loss_mask_0"]).item(), rel=1e-5)
+    assert by_kind["dice"] == pytest.approx(5 * (plain["loss_dice"] + plain["loss_dice_0"]).item(), rel=1e-5)
+    assert by_kind["total"] == pytest.approx(sum(by_kind[kind] for kind in ("cross_entropy", "mask", "dice")))
 
 
 def test_the_pixel_loss_is_cross_entropy_at_the_cells():
