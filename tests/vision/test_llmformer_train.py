@@ -84,8 +84,9 @@ def test_the_losses_are_those_computed_by_hand():
     torch.manual_seed(0)
     by_kind = summed(loss(Cosines(), found, labels, texts))
     logits = Cosines().class_logits(classes, texts)
+    # mask 0 is the dog, mask 1 nothing
     cross = F.cross_entropy(logits[0], torch.tensor([0, 3]), weight=torch.tensor([1.0, 1.0, 1.0, 0.1]))
-    assert by_kind["cross_entropy"] == pytest.approx(2 * 2 * cross.item(), rel=1e-5)  # mask 0 is the dog, mask 1 nothing
+    assert by_kind["cross_entropy"] == pytest.approx(2 * 2 * cross.item(), rel=1e-5)
     torch.manual_seed(0)
     output = {"masks_queries_logits": masks, "class_queries_logits": logits}
     plain = loss.criterion(**output, mask_labels=[torch.ones(1, 8, 8)], class_labels=[torch.tensor([0])],
