@@ -101,6 +101,9 @@ def test_the_pixel_loss_is_cross_entropy_at_the_cells():
     pixels = F.normalize(torch.randn(1, 3, 2, 2), dim=1)
     expected = F.cross_entropy(2.0 * pixels, torch.tensor([[[0, 1], [2, IGNORED]]]), ignore_index=IGNORED)
     torch.testing.assert_close(pixel_loss(Cosines(), pixels, labels, torch.eye(3)), expected)
+    assert pixel_loss(Cosines(), pixels, torch.full_like(labels, IGNORED), torch.eye(3)) == 0
+    few = [pixel_loss(Cosines(), pixels, labels, torch.eye(3), 1).item() for _ in range(20)]
+    assert len(set(few)) > 1 and min(few) < expected < max(few)
 
 
 def test_batches_depend_on_their_number_alone(llmformer_base):

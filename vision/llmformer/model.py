@@ -243,7 +243,8 @@ class Llmformer(nn.Module):
                priors: PriorBatch) -> tuple[Prediction, Tensor | None]:
         """The prediction, and the mask-pooled text-space features (B, Q, c) of a model with `cue`."""
         normed_BQD = self.norm(masks_BQD)
-        masks_BQhw = torch.einsum("bqd,bdhw->bqhw", self.mask_head(normed_BQD), picture.mask_features_BDhw)
+        features_BDhw = picture.mask_features_BDhw
+        masks_BQhw = (self.mask_head(normed_BQD) @ features_BDhw.flatten(2)).unflatten(2, features_BDhw.shape[-2:])
         classes_BQc, seen_BQc = self.class_head(normed_BQD), None
         if picture.text_space_BPc is not None:
             share_BQP = F.interpolate(masks_BQhw.detach().sigmoid(), picture.grid, mode="area").flatten(2)

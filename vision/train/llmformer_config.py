@@ -70,6 +70,8 @@ class LossConfig(BaseModel):
     points: int = Field(default=12544, ge=16)
     pixel: float = Field(default=0.0, ge=0)
     """Of the per-pixel head."""
+    pixel_cells: int | None = Field(default=None, ge=1)
+    """Cells of each picture that the per-pixel head is asked for, chosen at random; null: all."""
 
 
 class EvaluationConfig(BaseModel):

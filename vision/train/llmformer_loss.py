@@ -41,7 +41,8 @@ class SegmentationLoss(nn.Module):
         losses = {name: value * self.weights["_".join(name.split("_")[:2 + ("cross" in name)])]
                   for name, value in unweighted.items()}
         if self.config.pixel and found.pixels_Bchw is not None:
-            losses["loss_pixel"] = self.config.pixel * pixel_loss(model, found.pixels_Bchw, labels_BSS, texts_Kc)
+            losses["loss_pixel"] = self.config.pixel * pixel_loss(model, found.pixels_Bchw, labels_BSS, texts_Kc,
+                                                                  self.config.pixel_cells)
         return losses
 
 
@@ -56,12 +57,19 @@ def targets(labels_BSS: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     return masks, classes
 
 
-def pixel_loss(model: Llmformer, pixels_Bchw: Tensor, labels_BSS: Tensor, texts_Kc: Tensor) -> Tensor:
-    """Cross-entropy of the per-pixel head against the labels at the cells' centres."""
-    logits_BKhw = model.scale * torch.einsum("kc,bchw->bkhw", texts_Kc, pixels_Bchw.float())
-    size = pixels_Bchw.shape[-2:]
-    labels_Bhw = F.interpolate(labels_BSS[:, None].float(), size, mode="nearest-exact")[:, 0].long()
-    return F.cross_entropy(logits_BKhw, labels_Bhw, ignore_index=IGNORED)
+def pixel_loss(model: Llmformer, pixels_Bchw: Tensor, labels_BSS: Tensor, texts_Kc: Tensor,
+               cells: int | None = None) -> Tensor:
+    """Cross-entropy of the per-pixel head against the labels at the cells' centres. cells: so many of them, chosen at
+    random; None: all."""
+    labels_BP = F.interpolate(labels_BSS[:, None].float(), pixels_Bchw.shape[-2:], mode="nearest-exact").flatten(1)
+    pixels_BcP = pixels_Bchw.flatten(2)
+    if cells is not None and cells < labels_BP.shape[1]:
+        chosen = torch.randperm(labels_BP.shape[1], device=labels_BP.device)[:cells]
+        labels_BP, pixels_BcP = labels_BP[:, chosen], pixels_BcP[:, :, chosen]
+    labels_M = labels_BP.flatten().long()
+    counted_M = labels_M != IGNORED  # a mean over nothing would be no number
+    logits_MK = model.scale * (pixels_BcP.transpose(1, 2).flatten(0, 1).float() @ texts_Kc.T)
+    return F.cross_entropy(logits_MK, labels_M, ignore_index=IGNORED, reduction="sum") / counted_M.sum().clamp(min=1)
 
 
 def summed(losses: dict[str, Tensor]) -> dict[str, float]:
