@@ -1,12 +1,15 @@
 """`lexiseg demo` with a model that knows nothing: the way is what counts here."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from service import demo
 from vision.datasets import open_dataset
 from vision.datasets.base import superclasses_of
+
+POCKET = Path(__file__).resolve().parents[2] / "models" / "pocket"
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def test_three_ways_over_the_same_scenes(lexiseg, own_models, tmp_path):
 
 def test_llmformer_stands_beside_clip_where_it_is_there(lexiseg, own_models, saved_llmformer, tmp_path):
     (own_models / "pocket" / "llmformer").symlink_to(saved_llmformer)
+    (own_models / "pocket" / "en_scene").symlink_to(POCKET / "en_scene")
     result = lexiseg("demo", "--out", tmp_path / "demo")
     assert result.exit_code == 0, result.stderr
     assert "llmformer with" in " ".join(result.stdout.split())
