@@ -118,13 +118,13 @@ def speed(model: Path, rounds: int) -> list[dict]:
                           words.phrases, **sizes, width=config.text_width)
     none = network.config.model_copy(update={"priors": "none", "relation": False})
     picture = network.read(images)
-    network.read = lambda images: picture
+    network.read = lambda images: picture  # type: ignore[method-assign, assignment, misc]
     seconds: dict[str, list[float]] = {"with priors": [], "without": []}
     for _ in range(rounds):
         for name, chosen in (("with priors", config), ("without", none)):
             network.config = chosen
             for layer in network.layers:
-                layer.config = chosen
+                layer.config = chosen  # type: ignore[assignment]
             started = time.perf_counter()
             network(images, priors)
             seconds[name].append(time.perf_counter() - started)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +48,9 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = convolution(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.GroupNorm(GROUPS, channels))
-        nn.init.zeros_(self.second[1].weight)
+        norm = nn.GroupNorm(GROUPS, channels)
+        nn.init.zeros_(norm.weight)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), norm)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         return F.relu(x_BChw + self.second(self.first(x_BChw)))
@@ -164,7 +166,7 @@ class VitAdapter(nn.Module):
                     tokens_BNE = tower.run(block, tokens_BNE)
             patches_BPE = tokens_BNE[:, tower.prefix:]
             seen_by_group.append(patches_BPE.transpose(1, 2).unflatten(2, grid))  # (B, E, rows, columns)
-            for extractor in self.extractors[i]:
+            for extractor in cast(nn.ModuleList, self.extractors[i]):
                 maps_BNE = extractor(maps_BNE, patches_BPE, grid, shapes)
         levels = [part.transpose(1, 2).unflatten(2, shape) for part, shape
                   in zip(maps_BNE.split([h * w for h, w in shapes], 1), shapes, strict=True)]

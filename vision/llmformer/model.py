@@ -163,13 +163,14 @@ class Llmformer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mask_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
                                        nn.Linear(width, width))
-        self.class_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, text))
+        named = nn.Linear(width, text)
+        self.class_head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), named)
         self.no_object = nn.Parameter(F.normalize(torch.randn(text), dim=0))
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         if config.pixel_head:
             self.pixel_head = nn.Conv2d(width, text, 1)
         if config.cue:
-            nn.init.normal_(self.class_head[2].weight, std=0.01)
+            nn.init.normal_(named.weight, std=0.01)
             self.seen_weight, self.linked_weight = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(0.5))
             if config.pixel_head:
                 nn.init.normal_(self.pixel_head.weight, std=0.01)

@@ -63,8 +63,9 @@ class LlmformerSegmenter:
         """
         config, settings = self._model.config, self.settings
         grid = config.window // config.cell
-        plans = [plan_windows(*sample.image_HW3.shape[:2], grid, tile=settings.tile, overlap=settings.overlap)
-                 for sample in samples]
+        sizes = [sample.image_HW3.shape[:2] for sample in samples]
+        plans = [plan_windows(height, width, grid, tile=settings.tile, overlap=settings.overlap)
+                 for height, width in sizes]
         told = [self._told(sample) for sample in samples]
         texts = [self._texts(free_classes(sample.vocabulary, priors) if settings.free else sample.vocabulary)
                  for sample, priors in zip(samples, told, strict=True)]

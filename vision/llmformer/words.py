@@ -36,6 +36,8 @@ class Words(Protocol):
     """Texts to vectors of length 1 on the CPU, (texts, width); zeros for a text of unknown words alone."""
 
     width: int
+    digest: str
+    """sha256 of what the vectors come from."""
     known_words: frozenset[str] | None
     """None where any word may be known."""
 
@@ -109,7 +111,7 @@ class TableWords:
             raise ModelError(Code.MODEL_CORRUPT, f"{path} is not a file of text vectors: {error}.",
                              "Safetensors with `vectors` and `names`.", "Copy it again from its source.") from error
         self.width = int(vectors.shape[1])
-        self.known_words = frozenset(word for name in names for word in words_of(name))
+        self.known_words: frozenset[str] | None = frozenset(word for name in names for word in words_of(name))
 
     def names(self, texts: Sequence[str]) -> Tensor:
         nothing = torch.zeros(self.width)
