@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -44,7 +45,8 @@ class ClipEncoder:
         self.residual = residual
         self.batch_size = batch_size
         self.digest = model_digest(card)
-        self._model, self._tokenizer = load_simseg(card) if card.kind == "simseg" else _load(card)
+        loaded: tuple[Any, Any] = load_simseg(card) if card.kind == "simseg" else _load(card)
+        self._model, self._tokenizer = loaded
         check_tower(self._model.visual, self.variant, str(card.directory))
         _check_numbers(self._model, card)
         self._model.to(self.device).eval().requires_grad_(False)

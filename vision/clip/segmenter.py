@@ -169,7 +169,7 @@ class ClipSegmenter:
 
     def _score_slide(self, samples: Sequence[Sample], texts: Sequence[Texts]) -> list[ScoreMap]:
         """For the rule `sclip`: windows over a picture that keeps its ratio."""
-        slides = [plan_slide(*sample.image_HW3.shape[:2], self.card.window, self.settings) for sample in samples]
+        slides = [plan_slide(sample.image_HW3.shape, self.card.window, self.settings) for sample in samples]
         maps: list[list[torch.Tensor]] = [[] for _ in samples]
         evidence_C = [torch.full((len(lists.class_ids),), -1.0) for lists, _ in texts]
         for batch in self._slide_batches(samples, slides):

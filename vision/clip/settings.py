@@ -107,11 +107,11 @@ class ClipSettings:
             value = getattr(self, name)
             if value is not None and not (_is_number(value, int) and value >= low):
                 raise _invalid(name, value, f"{low}{unit} or more")
-        for name, low, high in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
-                                ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
+        for name, least, most in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
+                                  ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, int | float) and low <= value <= high):
-                raise _invalid(name, value, f"from {low} to {high}")
+            if value is not None and not (_is_number(value, int | float) and least <= value <= most):
+                raise _invalid(name, value, f"from {least} to {most}")
         for name, example in (("temperature", "0.02"), ("logit_scale", "40")):
             value = getattr(self, name)
             if value is not None and not (_is_number(value, int | float) and 0 < value < float("inf")):
