@@ -78,11 +78,12 @@ def naming_table(dataset: PictogramDataset, model: Path) -> list[dict]:
 
 
 def superclass_run(dataset: PictogramDataset, model: Path, count: int, ensemble: str,
-                   knowledge: Vocabulary | None) -> EvalRun:
+                   knowledge: Vocabulary | None, refine: str = "none") -> EvalRun:
     """All 48 super-classes and the textures as candidates of every scene."""
     settings = ClipSettings(subclass_count=count, ensemble=ensemble)
     view = SuperclassView(dataset, superclasses_of(dataset))
-    return evaluate(view, load_segmenter("clip", model, settings=settings), absent=None, knowledge=knowledge)
+    return evaluate(view, load_segmenter("clip", model, settings=settings), absent=None, knowledge=knowledge,
+                    refine=refine)
 
 
 def superclass_row(run: EvalRun, lists: str, count: int, ensemble: str) -> dict:
@@ -91,12 +92,18 @@ def superclass_row(run: EvalRun, lists: str, count: int, ensemble: str) -> dict:
 
 
 def superclass_table(dataset: PictogramDataset, model: Path) -> list[dict]:
-    """Plain names, the default ensemble with 10 subclasses, and the same with exchanged lists."""
+    """Plain names, the default ensemble with 10 subclasses, and the same with exchanged lists; with and without
+    refinement; in scenes of seen names alone and in scenes of all names, of which a sixth is unknown to the model."""
     lists = Vocabulary.load(LISTS)
     ensemble = load_card(model).ensemble
-    rows = [superclass_row(superclass_run(dataset, model, 0, ensemble, None), "none", 0, ensemble)]
-    for name, knowledge in (("own", lists), ("exchanged", shuffle_subclasses(lists))):
-        rows.append(superclass_row(superclass_run(dataset, model, 10, ensemble, knowledge), name, 10, ensemble))
+    rows = []
+    for split in ("seen", "all"):
+        scenes = PictogramDataset(count=len(dataset), seed=dataset.seed, split=split, sprites=dataset.sprites)
+        for refine in ("none", "pydensecrf"):
+            for name, count, knowledge in (("none", 0, None), ("own", 10, lists),
+                                           ("exchanged", 10, shuffle_subclasses(lists))):
+                run = superclass_run(scenes, model, count, ensemble, knowledge, refine)
+                rows.append({"scenes of": split, "refine": refine} | superclass_row(run, name, count, ensemble))
     return rows
 
 

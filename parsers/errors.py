@@ -8,6 +8,7 @@ LexisegError
 +-- DatasetError      a folder with pictures and ground truth
 +-- SettingError      an option, or a combination of options
 +-- OutputError       the place where results are written
++-- LlmError          a language model's server, or the store of its answers
 +-- JobError          a job, the ledger that keeps it, or the queue
 +-- MissingPackageError   an optional package or system library that is not installed
 
@@ -35,6 +36,11 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     WORKER_DIED = "worker-died"
     INTERNAL = "internal"
+    # the ground truth of one image
+    LABEL_MISSING = "label-missing"
+    LABEL_UNREADABLE = "label-unreadable"
+    LABEL_SIZE = "label-size"
+    LABEL_UNKNOWN_ID = "label-unknown-id"
     # the whole request
     NO_INPUTS = "no-inputs"
     FOLDER_UNREADABLE = "folder-unreadable"
@@ -59,6 +65,14 @@ class Code(StrEnum):
     LEDGER_UNAVAILABLE = "ledger-unavailable"
     BROKER_UNAVAILABLE = "broker-unavailable"
     WORKER_DIFFERS = "worker-differs"
+    # a language model and what is kept of its answers
+    LLM_UNAVAILABLE = "llm-unavailable"
+    LLM_MODEL_MISSING = "llm-model-missing"
+    LLM_REFUSED = "llm-refused"
+    LLM_CONTEXT = "llm-context"
+    LLM_BLIND = "llm-blind"
+    LLM_PROTOCOL = "llm-protocol"
+    STORE_UNAVAILABLE = "store-unavailable"
     # one answer of a language model
     ANSWER_EMPTY = "answer-empty"
     ANSWER_REFUSED = "answer-refused"
@@ -108,6 +122,10 @@ class SettingError(LexisegError):
 
 class OutputError(LexisegError):
     """Results cannot be written."""
+
+
+class LlmError(LexisegError):
+    """The server of a language model, or the store of its answers, cannot be used."""
 
 
 class JobError(LexisegError):

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from parsers.vocabulary import Vocabulary
+    from service.knowledge import LlmOptions
 
 SIMSEG: dict[str, Any] = {
     "rule": "simseg", "presence": "hard", "presence_evidence": "super", "presence_top": 10, "presence_sigma": 1.0,
@@ -39,12 +40,27 @@ Ensemble = Annotated[str | None, typer.Option("--ensemble", help="How the subcla
 Subclasses = Annotated[int | None, typer.Option("--subclasses", help="Use the first K subclasses of each class; 0: "
                                                                      "none. All if left out.", metavar="K")]
 Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf, pamr, "
-                                                             "torch-crf. [default: none]")]
+                                                             "torch-crf. [default: none]", metavar="METHOD[:OPTIONS]")]
 Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window covers; the picture's shorter side "
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
                                                                  " [default: 0.5]", metavar="FRACTION")]
+Precision = Annotated[str | None, typer.Option("--precision", help="Of the image encoder: auto, float32, bfloat16. "
+                                               "auto: bfloat16 on a GPU that computes in it.")]
+Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larger than the model needs: faster; masks "
+                                     "keep their size, their borders may differ slightly.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
+Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
+                                         "server. [default: LEXISEG_LLM, else pocket]")]
+LlmModel = Annotated[str | None, typer.Option("--llm-model", metavar="NAME", help="Which model of the server; may be "
+                                              "left out where it serves one.")]
+StorePlace = Annotated[str | None, typer.Option("--store", metavar="FILE|URL", help="Where answers are kept, so that "
+                                                "none is asked for twice; none: nowhere. [default: LEXISEG_STORE, "
+                                                "else knowledge.sqlite in the cache]")]
+LlmTimeout = Annotated[float | None, typer.Option("--llm-timeout", metavar="SECONDS", help="For one answer. "
+                                                  "[default: 120]")]
+LlmParallel = Annotated[int | None, typer.Option("--llm-parallel", metavar="N", help="Questions at once. "
+                                                 "[default: 16]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 
 
@@ -55,13 +71,11 @@ def settings_from(preset: str, **given: Any) -> tuple[dict[str, Any], str]:
     """
     from parsers.errors import Code, SettingError
     from vision.clip.settings import ClipSettings
-    from vision.refine import METHODS
+    from vision.refine import parse_refinement
 
     settings = read_preset(preset) | {name: value for name, value in given.items() if value is not None}
     method = settings.pop("refine", "none")
-    if method not in METHODS:
-        raise SettingError(Code.SETTING_INVALID, f"--refine {method!r}.", f"One of: {', '.join(METHODS)}.",
-                           "Leave it out for none.")
+    parse_refinement(method)
     unknown = sorted(settings.keys() - ClipSettings.__slots__)
     if unknown:
         raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r} sets {', '.join(unknown)}.",
@@ -101,3 +115,11 @@ def read_vocabulary(classes: str | None, file: Path | None) -> Vocabulary:
         return Vocabulary.load(file)
     given = "Neither --classes nor --vocabulary was given." if file is None else "--classes and --vocabulary."
     raise SettingError(Code.SETTING_INVALID, given, "One of the two.", 'For example: --classes "dog, cat"')
+
+
+def llm_options(llm: str | None, name: str | None, store: str | None, timeout_s: float | None,
+                parallel: int | None) -> LlmOptions:
+    """The options of the language model as one value."""
+    from service.knowledge import LlmOptions
+
+    return LlmOptions(llm=llm, name=name, store=store, timeout_s=timeout_s, parallel=parallel)

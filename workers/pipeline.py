@@ -8,12 +8,13 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from parsers.errors import (
     Code,
@@ -28,9 +29,8 @@ from parsers.vocabulary import Vocabulary
 from vision.refine import refine
 from vision.types import ConcurrentSegmenter, Sample, ScoreMap, Segmenter
 from workers.failpoints import reach
-from workers.inputs import InputItem
 from workers.outputs import PictureWriter, Written, failure
-from workers.prefetch import Loaded, prefetch
+from workers.prefetch import Items, Loaded, prefetch
 from workers.records import Result
 
 STAGE_PIXELS = 48_000_000
@@ -66,7 +66,7 @@ class Waiting:
     future: Future | None = None
 
 
-def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
+def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
             method: str, batch: int, device: str = "cpu", workers: int | None = None,
             finishers: Finishers | None = None) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
@@ -80,7 +80,7 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
     count = workers or default_workers(method)
     scorers = Scorers(segmenter, vocabulary)
     reading = prefetch(items, threads=min(count, 8, len(items)), depth=(1 + scorers.count) * batch,
-                       max_pixels=STAGE_PIXELS)
+                       max_pixels=STAGE_PIXELS, draft_side=getattr(segmenter, "draft_side", None))
     own = Finishers.of(method, count) if finishers is None else None
     finishers = finishers or own
     assert finishers is not None
@@ -91,7 +91,7 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
             for entry in entries:
                 if entry.result is None:
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
-                                       *entry.arguments, method, device, writer)
+                                       *entry.arguments, method, device, writer, entry.loaded.size)
                     finishers.begin(entry)
                 waiting.append(entry)
             while waiting and (_is_over(waiting, 2 * batch) or _is_ready(waiting[0])):
@@ -102,17 +102,24 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
 
 def default_workers(method: str) -> int:
     """Processes or threads beside the model's own: one per core that we may use, at least two threads."""
-    return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
+    return max(len(os.sched_getaffinity(0)), 1 if needs_processes(method) else 2)
+
+
+def needs_processes(method: str) -> bool:
+    """Does the refinement hold the interpreter's lock?"""
+    return method.partition(":")[0] == "pydensecrf"
 
 
 def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, device: str,
-           writer: PictureWriter) -> tuple[Written, float]:
-    """Labels one scored picture and writes its files; returns what was written and the seconds it took.
+           writer: PictureWriter, size: tuple[int, int] | None = None) -> tuple[Written, float]:
+    """Labels one scored picture and writes its files; returns what was written and the seconds it took. size: height
+    and width of the picture, where `image_HW3` may be a draft of it.
 
     Raises only what concerns all pictures; either way no part of a failed picture stays.
     """
     started = time.perf_counter()
     try:
+        image_HW3 = whole(image_HW3, size)
         label_map = refine(image_HW3, score_map, method, confidence=writer.confidence, device=device)
         written = writer.write(name, image_HW3, label_map, image_sha256=sha256)
         reach("written")
@@ -124,6 +131,13 @@ def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, m
             _log.exception("%s failed", name)
         written = Written(failure(name, error), ())
     return written, time.perf_counter() - started
+
+
+def whole(image_HW3: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A draft enlarged to the height and width of its picture; None, or a picture of that size: itself."""
+    if size is None or image_HW3.shape[:2] == size:
+        return image_HW3
+    return np.array(Image.fromarray(image_HW3).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _concerns_all(error: Exception) -> bool:
@@ -265,7 +279,7 @@ class Finishers:
     @classmethod
     def of(cls, method: str, count: int) -> Finishers:
         """Processes for `pydensecrf`, which holds the interpreter's lock, else threads."""
-        return cls(count, in_processes=method == "pydensecrf")
+        return cls(count, in_processes=needs_processes(method))
 
     def begin(self, entry: Waiting) -> None:
         try:
@@ -311,7 +325,8 @@ class Finishers:
             return self._pool.submit(finish, *entry.arguments).result()
         except BrokenExecutor as error:
             self._restart()
-            entry.arguments[-1].remove(entry.loaded.item.name)
+            *_, writer, _size = entry.arguments
+            writer.remove(entry.loaded.item.name)
             _log.error("%s: a refinement process died: %s", entry.loaded.item.name, error)
             return Written(failure(entry.loaded.item.name, MemoryError()), ()), 0.0
 

@@ -21,7 +21,7 @@ def test_errors_cross_process_borders_whole():
 def test_one_tree():
     assert {cls.__name__ for cls in LexisegError.__subclasses__()} == {
         "InputError", "VocabularyError", "AnswerError", "ModelError", "DatasetError", "SettingError", "OutputError",
-        "JobError", "MissingPackageError"}
+        "LlmError", "JobError", "MissingPackageError"}
 
 
 def test_every_code_is_explained_once_and_nothing_else_is():

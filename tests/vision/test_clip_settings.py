@@ -28,7 +28,8 @@ def test_options_are_pinned():
         "variant", "residual", "feedback", "ensemble", "subclass_count", "superclass_in_list", "subclass_filter",
         "filter_cutoff", "subclass_weight", "vote", "temperature", "presence", "presence_evidence", "presence_top",
         "presence_sigma", "presence_limit", "templates", "rule", "overlap_rule", "morphology", "logit_scale",
-        "background_threshold", "area_threshold", "short_side", "stride", "tile", "overlap", "batch_size")
+        "background_threshold", "area_threshold", "short_side", "stride", "tile", "overlap", "draft", "precision",
+        "batch_size")
 
 
 @pytest.mark.parametrize("variant", ["loda", "resclip", "sc-clip"])

@@ -7,7 +7,7 @@ import pytest
 
 from parsers.errors import Code, MissingPackageError, SettingError
 from vision import ScoreMap, refine
-from vision.refine import METHODS, RefineSettings, participants, refine_probabilities
+from vision.refine import METHODS, RefineSettings, parse_refinement, participants, refine_probabilities
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -108,14 +108,13 @@ def two_halves(height=64, width=64):
     return picture, score_map(scores)
 
 
-@pytest.mark.parametrize("settings", [RefineSettings(), RefineSettings(binary=True), RefineSettings(stride=1, floor=0)],
-                         ids=["default", "binary", "full"])
+@pytest.mark.parametrize("options", ["", ":binary=true", ":stride=1,floor=0"], ids=["default", "binary", "full"])
 @pytest.mark.parametrize("method", ["pydensecrf", "torch-crf"])
-def test_crf_moves_the_border_to_the_edge(method, settings):
+def test_crf_moves_the_border_to_the_edge(method, options):
     picture, scores = two_halves()
     truth = np.where(np.arange(64) < 28, 1, 2)
     plain = (refine(picture, scores).labels_HW != truth).mean()
-    refined = (refine(picture, scores, method, settings=settings).labels_HW != truth).mean()
+    refined = (refine(picture, scores, method + options).labels_HW != truth).mean()
     assert plain > 0.03 and refined < 0.02
 
 
@@ -130,8 +129,7 @@ def test_classes_without_support_change_nothing():
     picture, scores = two_halves()
     absent = np.full((3, 8, 8), -30.0)
     more = score_map(np.concatenate([scores.scores_CHW, absent]))
-    one, other = (refine(picture, more, "pydensecrf", confidence=True, settings=RefineSettings(floor=floor))
-                  for floor in (0.2, 0.0))
+    one, other = (refine(picture, more, f"pydensecrf:floor={floor}", confidence=True) for floor in (0.2, 0.0))
     assert (one.labels_HW == other.labels_HW).all()
     assert np.abs(one.confidence_HW.astype(float) - other.confidence_HW).max() < 2e-3
 
@@ -155,10 +153,14 @@ def test_two_classes_need_no_field_of_their_own():
     assert np.abs(together - apart).max() < 1e-4
 
 
-@pytest.mark.parametrize(("stride", "size"), [(None, (32, 32)), (1, (64, 64)), (4, (16, 16)), (50, (64, 64))])
-def test_the_field_is_solved_on_a_smaller_picture(stride, size):
-    """But not where nothing would be left of it."""
-    picture, _ = two_halves()
+@pytest.mark.parametrize(("picture_size", "stride", "size"), [
+    ((64, 64), None, (32, 32)), ((64, 64), 1, (64, 64)), ((64, 64), 4, (16, 16)),
+    ((64, 64), 50, (64, 64)),  # nothing would be left of it
+    ((30, 257), None, (10, 86)),
+    ((30, 3300), None, (9, 1000)),
+], ids=str)
+def test_the_field_is_solved_on_a_smaller_picture(picture_size, stride, size):
+    picture, _ = two_halves(*picture_size)
     maps = np.full((2, 8, 8), 0.5, np.float32)
     assert refine_probabilities(picture, maps, "pydensecrf", settings=RefineSettings(stride=stride)).shape[1:] == size
 
@@ -196,6 +198,29 @@ def test_odd_sizes(size, method):
 def test_logits_of_any_height_give_finite_probabilities():
     result = refine(PICTURE, score_map(np.array([[[-60000.0]], [[60000.0]]])), confidence=True)
     assert (result.labels_HW == 2).all() and (result.confidence_HW == 1).all()
+
+
+def test_options_are_read():
+    assert parse_refinement("none") == ("none", RefineSettings())
+    assert parse_refinement("pamr:iterations=4") == ("pamr", RefineSettings(iterations=4))
+    assert parse_refinement("torch-crf:stride=1,floor=0.5,binary=true,largest_side=400") == (
+        "torch-crf", RefineSettings(stride=1, floor=0.5, binary=True, largest_side=400))
+
+
+@pytest.mark.parametrize("text", ["", "sam", "none:stride=1", "torch-crf:", "torch-crf:stride", "torch-crf:stride=two",
+                                  "torch-crf:floor=nan", "torch-crf:binary=yes", "torch-crf:depth=3",
+                                  "torch-crf:stride=0", "torch-crf stride=1"])
+def test_options_that_are_not_understood(text):
+    with pytest.raises(SettingError) as caught:
+        parse_refinement(text)
+    assert caught.value.code == Code.SETTING_INVALID
+
+
+def test_options_change_the_result():
+    scores = random_map()
+    plain, more = (refine(PICTURE, scores, method, confidence=True).confidence_HW
+                   for method in ("pydensecrf", "pydensecrf:iterations=5"))
+    assert (plain != more).any()
 
 
 def test_unknown_method():

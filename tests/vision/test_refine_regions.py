@@ -16,7 +16,7 @@ def reference(winner_HW, probability_HW, class_ids_K):
             scores[class_id] = probability_HW[mask_HW].mean(dtype=np.float64)
         if class_id == 0:
             continue
-        parts_HW, count = ndimage.label(mask_HW, structure=np.ones((3, 3)))
+        parts_HW, _ = ndimage.label(mask_HW, structure=np.ones((3, 3)))
         for part, (y, x) in enumerate(ndimage.find_objects(parts_HW), start=1):
             pixels_HW = parts_HW == part
             regions.append((len(regions) + 1, class_id, (x.start, y.start, x.stop - x.start, y.stop - y.start),

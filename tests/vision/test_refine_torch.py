@@ -77,10 +77,9 @@ def test_points_of_different_groups_do_not_see_each_other():
                                                          ((1, 1), 2, 1.0), ((64, 64), 12, 2.0)], ids=str)
 def test_mean_field_is_that_of_pydensecrf(size, classes, stride):
     image, maps = picture(*size), probabilities(classes, *size)
-    for iterations, tolerance in ((1, 1e-3), (5, 5e-3)):  # a step may enlarge what rounding leaves
+    for iterations in (1, 5):
         expected = dense_crf(image, maps, stride=stride, iterations=iterations)
-        difference = np.abs(field([image], [maps], stride, iterations)[0] - expected)
-        assert difference.max() < tolerance and difference.mean() < 1e-4
+        assert np.abs(field([image], [maps], stride, iterations)[0] - expected).max() < 1e-4
     assert size == (1, 1) or np.abs(expected - maps).max() > 0.1
 
 

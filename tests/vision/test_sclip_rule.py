@@ -164,7 +164,7 @@ def test_resize_takes_the_nearest_four_pixels():
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (40, 31), (200, 300)], ids=str)
 def test_windows_of_pictures_of_any_size(size):
     for options in ({}, {"stride": 0}, {"stride": 20, "short_side": 40}):
-        slide = plan_slide(size, 32, ClipSettings(rule="sclip", **options))
+        slide = plan_slide(*size, 32, ClipSettings(rule="sclip", **options))
         windows = list(cut_slide(RNG.integers(0, 256, (*size, 3), dtype=np.uint8), slide))
         assert len(windows) == len(slide.corners) and all(w.shape == (*slide.window, 3) for w in windows)
 
@@ -173,7 +173,7 @@ def test_a_name_of_two_classes_takes_part_twice_and_very_many_names_are_cut_to_t
     vocabulary = Vocabulary(classes=(VocabularyClass(id=3, name="dog", subclasses=("puppy",)),
                                      VocabularyClass(id=8, name="wolf", subclasses=("puppy",))))
     lists = name_lists(vocabulary, ClipSettings())
-    slide = plan_slide((32, 32), 32, ClipSettings(rule="sclip", stride=0, short_side=32))
+    slide = plan_slide(32, 32, 32, ClipSettings(rule="sclip", stride=0, short_side=32))
     maps = [torch.randn(len(lists.words), 16)]
     rule = sclip_rule(maps, slide, lists, 8, 40.0, ClipSettings(rule="sclip", background_threshold=0.9))
     assert rule.class_ids == (0, 3, 8) and rule.class_N.tolist() == [1, 1, 2, 2] and rule.background_threshold == 0

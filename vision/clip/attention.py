@@ -59,11 +59,9 @@ def _mix(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, variant: str, 
         window_NN = gaussian_window(grid, std).to(keys_BANd)
         mixed_BANd = F.scaled_dot_product_attention(keys_BANd, keys_BANd, values_BANd, attn_mask=window_NN)
     else:
-        queries_BANd = heads(block, normed_BNE, QUERIES)
-        mixed_BANd = F.scaled_dot_product_attention(queries_BANd, queries_BANd, values_BANd)
-        if variant == "sclip":
-            keys_BANd = heads(block, normed_BNE, KEYS)
-            mixed_BANd = mixed_BANd + F.scaled_dot_product_attention(keys_BANd, keys_BANd, values_BANd)
+        parts = {"sclip": (QUERIES, KEYS), "clearclip": (QUERIES,)}[variant]
+        mixed_BANd = torch.stack([F.scaled_dot_product_attention(own_BANd, own_BANd, values_BANd)
+                                  for own_BANd in (heads(block, normed_BNE, part) for part in parts)]).sum(0)
     return merge_heads(mixed_BANd)
 
 

@@ -27,14 +27,16 @@ MESSAGE = 600
 
 
 class ClipEncoder:
-    """The two towers of a CLIP or a SimSeg, in evaluation mode, float32.
+    """The two towers of a CLIP or a SimSeg, in evaluation mode, float32; the image tower in bfloat16 where that is
+    chosen.
 
     Batches have a fixed shape (short ones are filled up), so that a result does not depend on its neighbours.
     """
 
     def __init__(self, card: ModelCard, *, device: str = "auto", variant: str = "auto", batch_size: int = 16,
-                 residual: bool | None = None) -> None:
-        """Loads and verifies the model of a card. device: `auto`, `cpu`, `cuda` or `cuda:N`.
+                 residual: bool | None = None, precision: str = "auto") -> None:
+        """Loads and verifies the model of a card. device: `auto`, `cpu`, `cuda` or `cuda:N`; precision: see
+        `ClipSettings`.
 
         Raises ModelError (files missing, damaged, or not an open_clip vision transformer) and SettingError
         (`device-missing`).
@@ -43,10 +45,12 @@ class ClipEncoder:
         self.device = torch.device(choose_device(device))
         self.variant = card.variant if variant == "auto" else variant
         self.residual = residual
+        self.half = uses_bfloat16(self.device, precision)
         self.batch_size = batch_size
         self.digest = model_digest(card)
-        loaded: tuple[Any, Any] = load_simseg(card) if card.kind == "simseg" else _load(card)
-        self._model, self._tokenizer = loaded
+        self._model: Any
+        self._tokenizer: Any
+        self._model, self._tokenizer = load_simseg(card) if card.kind == "simseg" else _load(card)
         check_tower(self._model.visual, self.variant, str(card.directory))
         _check_numbers(self._model, card)
         self._model.to(self.device).eval().requires_grad_(False)
@@ -68,10 +72,11 @@ class ClipEncoder:
         if feedback is not None:  # rows that only fill the batch look for one thing
             filling = [feedback.texts[-1][:1]] * (rows - len(windows_SS3))
             feedback = replace(feedback, texts=[*feedback.texts, *filling])
-        patches_BPD, pooled_BD = dense_features(self._model.visual, images_B3SS, self.variant, self.card.pooling,
-                                                residual=self.residual, feedback=feedback)
-        patches_BPD = torch.nn.functional.normalize(patches_BPD, dim=-1)
-        return patches_BPD[:len(windows_SS3)], pooled_BD[:len(windows_SS3)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            patches_BPD, pooled_BD = dense_features(self._model.visual, images_B3SS, self.variant, self.card.pooling,
+                                                    residual=self.residual, feedback=feedback)
+        patches_BPD = torch.nn.functional.normalize(patches_BPD.float(), dim=-1)
+        return patches_BPD[:len(windows_SS3)], pooled_BD[:len(windows_SS3)].float()
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -87,6 +92,18 @@ class ClipEncoder:
             vectors_BD = self._model.encode_text(filled_BT.to(self.device), normalize=True)
             parts.append(vectors_BD[:len(part_BT)].float().cpu())
         return torch.cat(parts)
+
+    @property
+    def image_tower(self) -> torch.nn.Module:
+        """The library's own module, to compare with."""
+        return self._model.visual
+
+
+def uses_bfloat16(device: torch.device, precision: str) -> bool:
+    """Whether the image tower runs in bfloat16; see `ClipSettings.precision`."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bfloat16"
 
 
 def choose_device(device: str) -> str:

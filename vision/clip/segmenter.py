@@ -100,6 +100,17 @@ class ClipSegmenter:
         names = name_lists(vocabulary, self.settings).words
         return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
 
+    @property
+    def draft_side(self) -> int | None:
+        """Pixels that the shorter side of a picture must keep: twice a window, which the shorter side becomes. None
+        for whole pictures: without `draft`, and with `tile`, which counts pixels of the original."""
+        return 2 * self.card.window if self.settings.draft and self.settings.tile is None else None
+
+    @property
+    def encoder(self) -> ClipEncoder:
+        """What windows and names go through."""
+        return self._encoder
+
     def warnings(self, vocabulary: Vocabulary) -> list[str]:
         """Sentences for people: what this model cannot know of this vocabulary."""
         unknown = set(self.unknown_words(vocabulary))
@@ -169,7 +180,8 @@ class ClipSegmenter:
 
     def _score_slide(self, samples: Sequence[Sample], texts: Sequence[Texts]) -> list[ScoreMap]:
         """For the rule `sclip`: windows over a picture that keeps its ratio."""
-        slides = [plan_slide(sample.image_HW3.shape, self.card.window, self.settings) for sample in samples]
+        slides = [plan_slide(sample.image_HW3.shape[0], sample.image_HW3.shape[1], self.card.window, self.settings)
+                  for sample in samples]
         maps: list[list[torch.Tensor]] = [[] for _ in samples]
         evidence_C = [torch.full((len(lists.class_ids),), -1.0) for lists, _ in texts]
         for batch in self._slide_batches(samples, slides):
@@ -254,7 +266,7 @@ def load(model_dir: Path, *, device: str = "auto", settings: ClipSettings | None
                          f"{card.patch} pixels.", "A window is a whole number of patches.",
                          f"lexiseg models verify {model_dir}")
     encoder = ClipEncoder(card, device=device, variant=settings.variant, batch_size=settings.batch_size,
-                          residual=settings.residual)
+                          residual=settings.residual, precision=settings.precision)
     return ClipSegmenter(encoder, settings)
 
 

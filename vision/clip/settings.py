@@ -12,6 +12,7 @@ ENSEMBLES = ("auto", "softmax", "code", "mean", "max", "map-mean", "mask-vote", 
 FILTERS = ("none", "published", "published-names", "own")
 PRESENCES = ("off", "soft", "hard")
 EVIDENCES = ("super", "super_or_sub")
+PRECISIONS = ("auto", "float32", "bfloat16")
 TEMPLATES = ("card", "plain", "imagenet", "voc", "context", "coco")
 RULES = ("softmax", "simseg", "sclip")
 VOTES = ("majority", "union")
@@ -85,13 +86,19 @@ class ClipSettings:
     """Pixels of the original image that one window covers; None: the image's shorter side."""
     overlap: float = 0.5
     """Of neighbouring windows, as a fraction of a window, in [0, 0.9]."""
+    draft: bool = False
+    """Large JPEGs are decoded no larger than the model needs (`ClipSegmenter.draft_side`); masks keep their size."""
+    precision: str = "auto"
+    """Of the image tower: `float32`; `bfloat16` (softmax and norms stay in float32); `auto`: bfloat16 on a GPU that
+    computes in it, else float32."""
     batch_size: int = 16
     """Windows that go through the model at once."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("variant", VARIANTS), ("ensemble", ENSEMBLES), ("subclass_filter", FILTERS),
                               ("vote", VOTES), ("presence", PRESENCES), ("presence_evidence", EVIDENCES),
-                              ("rule", RULES), ("overlap_rule", OVERLAPS), ("morphology", MORPHOLOGIES)):
+                              ("precision", PRECISIONS), ("rule", RULES), ("overlap_rule", OVERLAPS),
+                              ("morphology", MORPHOLOGIES)):
             if getattr(self, name) not in allowed:
                 raise _invalid(name, getattr(self, name), f"one of {', '.join(allowed)}")
         if self.templates not in TEMPLATES and "{}" not in str(self.templates):
@@ -101,17 +108,17 @@ class ClipSettings:
                 raise _invalid(name, getattr(self, name), "true or false")
         if self.residual is not None and not isinstance(self.residual, bool):
             raise _invalid("residual", self.residual, "true, false, or no value")
-        for name, low, unit in (("subclass_count", 0, ""), ("presence_top", 1, ""), ("presence_limit", 1, ""),
-                                ("tile", 16, " pixels"), ("short_side", 16, " pixels"), ("stride", 0, " pixels"),
-                                ("batch_size", 1, "")):
+        for name, least, unit in (("subclass_count", 0, ""), ("presence_top", 1, ""), ("presence_limit", 1, ""),
+                                  ("tile", 16, " pixels"), ("short_side", 16, " pixels"), ("stride", 0, " pixels"),
+                                  ("batch_size", 1, "")):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, int) and value >= low):
-                raise _invalid(name, value, f"{low}{unit} or more")
-        for name, least, most in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
-                                  ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
+            if value is not None and not (_is_number(value, int) and value >= least):
+                raise _invalid(name, value, f"{least}{unit} or more")
+        for name, low, high in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
+                                ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, int | float) and least <= value <= most):
-                raise _invalid(name, value, f"from {least} to {most}")
+            if value is not None and not (_is_number(value, int | float) and low <= value <= high):
+                raise _invalid(name, value, f"from {low} to {high}")
         for name, example in (("temperature", "0.02"), ("logit_scale", "40")):
             value = getattr(self, name)
             if value is not None and not (_is_number(value, int | float) and 0 < value < float("inf")):

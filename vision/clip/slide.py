@@ -36,15 +36,15 @@ class Slide:
     """Top and left of each."""
 
 
-def plan_slide(shape: tuple[int, ...], window: int, settings: ClipSettings) -> Slide:
-    """shape: of a picture, height and width first. The shorter side becomes `short_side`; windows of `window` pixels,
-    no larger than the picture, every `stride` pixels. A stride of 0: one window, the whole picture."""
-    size = scaled_size(shape[0], shape[1], settings.short_side or window * 3 // 2)
+def plan_slide(height: int, width: int, window: int, settings: ClipSettings) -> Slide:
+    """The shorter side becomes `short_side`; windows of `window` pixels, no larger than the picture, every `stride`
+    pixels. A stride of 0: one window, the whole picture."""
+    size = scaled_size(height, width, settings.short_side or window * 3 // 2)
     stride = window // 2 if settings.stride is None else settings.stride
     if stride == 0:
         return Slide(size=size, window=size, corners=((0, 0),))
-    cut = (min(window, size[0]), min(window, size[1]))
-    return Slide(size=size, window=cut, corners=window_corners(size, cut, stride))
+    shape = (min(window, size[0]), min(window, size[1]))
+    return Slide(size=size, window=shape, corners=window_corners(size, shape, stride))
 
 
 def cut_slide(image_HW3: NDArray[np.uint8], slide: Slide) -> Iterator[NDArray[np.uint8]]:

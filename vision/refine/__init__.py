@@ -9,35 +9,36 @@ Shapes: C classes; K classes that take part; h, w score map; s, t the picture th
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from parsers.errors import Code, SettingError
 from vision.refine import dense_crf as pydensecrf
 from vision.refine.enlarge import enlarge, softmax
 from vision.refine.regions import find_regions
-from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings
+from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
 from vision.types import LabelMap, ScoreMap
 
-__all__ = ["METHODS", "RefineSettings", "refine", "refine_probabilities"]
+__all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_probabilities"]
 
 _Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 DEFAULTS = RefineSettings()
+SMALL_SIDE = 256
+"""Pixels of the longer side up to which a CRF needs a stride of 2 to keep small things."""
 
 
 def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "none", *, confidence: bool = False,
-           device: str = "cpu", settings: RefineSettings = DEFAULTS) -> LabelMap:
+           device: str = "cpu") -> LabelMap:
     """Labels of every pixel, with regions and scores.
 
-    image: uint8 RGB; method: `none`, `pydensecrf`, `pamr` or `torch-crf`; confidence: also return the probability of
-    each pixel's label; device: where the last two compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for
-    another method and MissingPackageError where pydensecrf is not installed. The same arguments give the same bytes.
+    image: uint8 RGB; method: `none`, `pydensecrf`, `pamr` or `torch-crf`, the last three also with options
+    (`parse_refinement`); confidence: also return the probability of each pixel's label; device: where the last two
+    compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for another method and MissingPackageError where
+    pydensecrf is not installed. The same arguments give the same bytes.
     """
-    if method not in METHODS:
-        raise SettingError(Code.SETTING_INVALID, f"refine is {method!r}.", f"Allowed: {', '.join(METHODS)}.",
-                           "lexiseg segment --help")
+    method, settings = parse_refinement(method)
     if score_map.rule is not None:
         winner_HW, probability_HW, class_ids_K = score_map.rule.decide(image_HW3, method)
     else:
@@ -71,16 +72,15 @@ def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArra
                          device: str = "cpu", settings: RefineSettings = DEFAULTS) -> NDArray[np.float32]:
     """(K, s, t) refined probabilities of at least two classes, on the picture made smaller as `settings` say."""
     height, width = image_HW3.shape[:2]
-    wanted = settings.stride or (1 if method == "pamr" else 2)
+    usual = 1 if method == "pamr" else 2 if max(height, width) <= SMALL_SIDE else 3
+    wanted = settings.stride or usual
     stride = max(wanted if min(height, width) >= 2 * wanted else 1, max(height, width) / settings.largest_side)
     size_ts = max(1, round(width / stride)), max(1, round(height / stride))
     picture_st3 = np.asarray(Image.fromarray(image_HW3).resize(size_ts, Image.Resampling.BOX))
     probabilities_Kst = np.stack([
         np.asarray(Image.fromarray(map_hw).resize(size_ts, Image.Resampling.BILINEAR)) for map_hw in probabilities_Khw])
     if method == "pydensecrf":
-        def field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
-            return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
-                                        iterations=_or(settings.iterations, pydensecrf.ITERATIONS))
+        field: _Field = partial(_pydensecrf_field, picture_st3, stride, settings.iterations)
     else:
         field = _torch_field(picture_st3, method, stride, settings.iterations, device)
     return _binary(probabilities_Kst, field) if settings.binary and method != "pamr" else field(probabilities_Kst)
@@ -91,6 +91,12 @@ def _binary(probabilities_Kst: NDArray[np.float32], field: _Field) -> NDArray[np
     alone_Kst = np.concatenate([field(np.stack([map_st, 1 - map_st]))[:1] for map_st in probabilities_Kst])
     alone_Kst += 1e-6 * probabilities_Kst  # where all fields say no, what was there before decides
     return alone_Kst / alone_Kst.sum(axis=0)
+
+
+def _pydensecrf_field(picture_st3: NDArray[np.uint8], stride: float, iterations: int | None,
+                      maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+    return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
+                                iterations=_or(iterations, pydensecrf.ITERATIONS))
 
 
 def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, iterations: int | None,

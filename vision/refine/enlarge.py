@@ -37,12 +37,12 @@ def enlarge(probabilities_Chw: NDArray[np.float32], height: int,
     index_K = np.flatnonzero(may_win_Chw.any(axis=(1, 2)))
     may_win_Khw, map_Khw = may_win_Chw[index_K], probabilities_Chw[index_K]
     left_W, right_W, toward_W = _taps(map_Khw.shape[2], width)
-    up_H, down_H, toward_H = _taps(map_Khw.shape[1], height)
+    up_H, _, toward_H = _taps(map_Khw.shape[1], height)
     wide_KhW = map_Khw.take(left_W, axis=2)
     wide_KhW += (map_Khw.take(right_W, axis=2) - wide_KhW) * toward_W
     step_KhW = wide_KhW[:, np.minimum(np.arange(1, map_Khw.shape[1] + 1), map_Khw.shape[1] - 1)] - wide_KhW
-    tops, bottoms = _extent(may_win_Khw.any(axis=2), up_H)
-    lefts, rights = _extent(may_win_Khw.any(axis=1), left_W)
+    tops, bottoms = _extent(np.asarray(may_win_Khw.any(axis=2)), up_H)
+    lefts, rights = _extent(np.asarray(may_win_Khw.any(axis=1)), left_W)
     for index, wide_hW, step_hW, top, bottom, left, right in zip(
             index_K, wide_KhW, step_KhW, tops, bottoms, lefts, rights, strict=True):
         if left == right:

@@ -2,8 +2,8 @@
 
 Source: Adams, Baek and Davis, Eurographics 2010. Points of a d-dimensional space lie in simplices of a lattice; each
 point is spread over the d + 1 vertices of its simplex by barycentric weights, the vertices are blurred along d + 1
-directions, and the points read their values back. A vertex is known by one 64-bit number. Spreading and reading back are weighted sums of rows (`embedding_bag`), which the CPU and the GPU
-both do fast and in a fixed order.
+directions, and the points read their values back. A vertex is known by one 64-bit number. Spreading and reading back
+are weighted sums of rows (`embedding_bag`), which the CPU and the GPU both do fast and in a fixed order.
 
 Shapes: d dimensions; V = d + 1; N points; M vertices; E = N V pairs of point and vertex; K values per point.
 """
@@ -56,8 +56,8 @@ def _simplices(points_dN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int
     `unit`.
     """
     dimensions, count = points_dN.shape
-    elevated_VN = _elevation(dimensions, points_dN.device) @ points_dN
-    nearest_VN = (elevated_VN / (dimensions + 1)).round() * (dimensions + 1)
+    elevated_VN = _elevated(points_dN)
+    nearest_VN = (elevated_VN / (dimensions + 1) - 0.5).ceil() * (dimensions + 1)
     excess_N = (nearest_VN.sum(dim=0) / (dimensions + 1)).round().to(torch.int8)
     rest_VN = elevated_VN - nearest_VN
     ranks_VN = torch.zeros_like(rest_VN, dtype=torch.int8)  # 0: the largest rest
@@ -88,14 +88,17 @@ def _simplices(points_dN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int
     return keys_VN, weights_VN, unit
 
 
-def _elevation(dimensions: int, device: torch.device) -> torch.Tensor:
-    """(V, d): from a point to the plane of coordinates with sum 0, scaled so that the blur has deviation 1."""
-    matrix_Vd = torch.zeros(dimensions + 1, dimensions)
-    for i in range(dimensions):
-        matrix_Vd[:i + 1, i] = 1
-        matrix_Vd[i + 1, i] = -(i + 1)
-        matrix_Vd[:, i] *= math.sqrt(2 / 3) * (dimensions + 1) / math.sqrt((i + 1) * (i + 2))
-    return matrix_Vd.to(device)
+def _elevated(points_dN: torch.Tensor) -> torch.Tensor:
+    """(V, N): the points on the plane of coordinates with sum 0, scaled so that the blur has deviation 1."""
+    dimensions = len(points_dN)
+    elevated_VN = points_dN.new_empty(dimensions + 1, points_dN.shape[1])
+    total_N = torch.zeros_like(points_dN[0])
+    for i in reversed(range(dimensions)):
+        scaled_N = points_dN[i] * (math.sqrt(2 / 3) * (dimensions + 1) / math.sqrt((i + 1) * (i + 2)))
+        elevated_VN[i + 1] = total_N - (i + 1) * scaled_N
+        total_N += scaled_N
+    elevated_VN[0] = total_N
+    return elevated_VN
 
 
 def _steps(dimensions: int, unit: int) -> list[int]:

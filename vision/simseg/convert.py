@@ -55,7 +55,7 @@ def convert_checkpoint(checkpoint: Path, tokenizer: Path, to: Path, *, name: str
     if not any(path.name in TOKENIZER_FILES[:2] for path in files):
         raise ModelError(Code.MODEL_INCOMPLETE, f"{tokenizer} has neither vocab.txt nor tokenizer.json.",
                          "The tokenizer files of the BERT that the model was trained with (bert-base-uncased).",
-                         "lexiseg models convert CHECKPOINT --tokenizer FOLDER --to FOLDER")
+                         "lexiseg models convert-simseg CHECKPOINT --tokenizer FOLDER --to FOLDER")
     config = config_of(weights, image_size)
     model = SimSeg(config)
     fill(model, weights, str(checkpoint))

@@ -1,0 +1,216 @@
+"""A server with the OpenAI interface, such as vLLM, as a chat model that fails with our errors."""
+
+from __future__ import annotations
+
+import agents.offline  # isort: skip  # noqa: F401  # before the libraries below
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from agents.card import CARD_FILE, LanguageModelCard, load_llm_card
+from agents.model import LanguageModel
+from agents.prompt import Style
+from agents.settings import CallSettings
+from parsers.errors import Code, LexisegError, LlmError, MissingPackageError, ModelError, SettingError
+from parsers.files import canonical_json, sha256_bytes
+from parsers.names import shorten
+
+try:
+    import openai
+    from langchain_core.outputs import ChatResult
+    from langchain_openai import ChatOpenAI
+except ImportError as error:
+    raise MissingPackageError(Code.PACKAGE_MISSING, f"Language models need a package that is not installed: {error}.",
+                              "", "pip install 'lexiseg[agents]'") from error
+
+T = TypeVar("T")
+FIRST_WAIT_S = 0.25
+"""Before the second attempt; doubled before each further one."""
+LONGEST_WAIT_S = 30.0
+"""Also where a server asks for more ("Retry-After")."""
+START = "lexiseg doctor says what is here; docs/agents.md tells how to start a server."
+
+
+class EndpointChat(ChatOpenAI):
+    """ChatOpenAI that tries again only after a lost connection, 5xx and 429, and raises LlmError.
+
+    A time-out is not tried again: a server that is too slow gets slower by it. An answer that was cut at `max_tokens`
+    is an answer, with the finish reason "length". The request goes out as it was built: the client's own `create` and
+    `parse` first copy it field by field, which takes longer than all the rest, and `parse` refuses answers that were
+    cut.
+    """
+
+    attempts: int = 4
+
+    def _generate(self, messages: list[Any], stop: list[str] | None = None, run_manager: Any = None,
+                  **kwargs: Any) -> ChatResult:
+        body = self._get_request_payload(messages, stop=stop, **kwargs)
+        return with_retries(lambda: self._ask(body), self.attempts, str(self.openai_api_base), self.model_name)
+
+    def close(self) -> None:
+        """Gives up the connections."""
+        self.root_client.close()
+
+    def _ask(self, body: dict[str, Any]) -> ChatResult:
+        answer = self.root_client.post("/chat/completions", body=body, cast_to=dict[str, Any])
+        if not isinstance(answer, dict) or not answer.get("choices"):
+            raise ValueError("the answer is no chat completion")
+        return self._create_chat_result(answer)
+
+
+def open_endpoint(url: str, *, name: str | None, style: Style | None, api_key: str | None,
+                  settings: CallSettings) -> LanguageModel:
+    """See `agents.model.open_model`. Asks the server once which models it serves.
+
+    vLLM tells where the model's directory is. If that is on this machine and has a `model.json`, prompts and digest are
+    as for the same model in process; else the digest is of the name and what the server says of the model.
+    """
+    base_url = checked_url(url)
+    chat = make_chat(base_url, name or "", api_key, settings)
+    try:
+        served = served_models(chat, base_url)
+        chat.model_name = name = chosen_name(name, served, base_url)
+    except LexisegError:
+        chat.close()
+        raise
+    card = local_card(served[name].get("root"))
+    digest = card.digest if card else sha256_bytes(canonical_json({"id": name, **served[name]}))
+    return LanguageModel(chat=chat, name=name, digest=digest,
+                         style=style or (card.prompt_style if card else "few-shot"),
+                         sees_images=card is None or card.sees_images, settings=settings,
+                         slots=threading.BoundedSemaphore(settings.concurrency))
+
+
+def chosen_name(name: str | None, served: Mapping[str, Any], base_url: str) -> str:
+    """`name`, or the only model where none is given. Raises LlmError (`llm-model-missing`)."""
+    if name is None and len(served) == 1:
+        return next(iter(served))
+    if name is None or name not in served:
+        given = f"{base_url} serves no model {shorten(name)}." if name else f"{base_url} serves {len(served)} models."
+        raise LlmError(Code.LLM_MODEL_MISSING, given, f"It serves: {', '.join(map(shorten, served)) or 'none'}.",
+                       "Give one of these names with --llm-model.")
+    return name
+
+
+def make_chat(base_url: str, name: str, api_key: str | None, settings: CallSettings) -> EndpointChat:
+    """No connection is made. Proxies and keys in the environment are not looked at: what is sent goes to `base_url`."""
+    client = openai.DefaultHttpxClient(trust_env=False, limits=openai.DEFAULT_CONNECTION_LIMITS)
+    chat = EndpointChat(model=name, base_url=base_url, api_key=api_key or "none", max_retries=0, openai_proxy="",
+                        timeout=settings.timeout_s, temperature=settings.temperature, seed=settings.seed,
+                        http_client=client, http_socket_options=(), attempts=settings.retries + 1,
+                        use_responses_api=False, stream_usage=False)
+    chat.root_client.organization = chat.root_client.project = None
+    return chat
+
+
+def checked_url(url: str) -> str:
+    """The base URL as the client wants it. "/v1" is added where there is no path. Raises SettingError."""
+    parts = urlsplit(url)
+    try:
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_web = False
+    if not is_web or parts.query or parts.fragment:
+        raise SettingError(Code.SETTING_INVALID, f"The language model's address is {shorten(url)}.",
+                           "http:// or https://, a host and a port.", "For example: --llm http://127.0.0.1:8000/v1")
+    return url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+
+
+def served_models(chat: EndpointChat, base_url: str) -> dict[str, dict[str, Any]]:
+    """Model name to what the server says of it that is the same after it was started again. Raises LlmError."""
+    def ask() -> dict[str, dict[str, Any]]:
+        page = chat.root_client.models.list()
+        return {str(model.id): {key: value for key, value in (model.model_extra or {}).items()
+                                if key in ("root", "max_model_len")} for model in page.data}
+
+    return with_retries(ask, chat.attempts, base_url, None)
+
+
+def local_card(root: Any) -> LanguageModelCard | None:
+    """The card of the directory that a server names as its model's, if it is on this machine and has one."""
+    if not isinstance(root, str) or not (Path(root) / CARD_FILE).is_file():
+        return None
+    try:
+        return load_llm_card(Path(root))
+    except ModelError:
+        return None
+
+
+def with_retries(ask: Callable[[], T], attempts: int, where: str, model: str | None) -> T:
+    """What `ask` returns, tried `attempts` times where trying again may help. Raises LlmError."""
+    for attempt in range(1, attempts + 1):
+        try:
+            return ask()
+        except Exception as error:  # what a broken answer raises is not documented
+            wait = wait_before_retry(error, attempt)
+            if wait is None or attempt == attempts:
+                raise explained(error, where, model, attempt) from error
+            time.sleep(wait)
+    raise AssertionError("attempts is at least 1")
+
+
+def wait_before_retry(error: Exception, attempt: int) -> float | None:
+    """Seconds to wait before another attempt; None for errors that another attempt does not mend."""
+    wait = FIRST_WAIT_S * 2 ** (attempt - 1)
+    if isinstance(error, openai.APITimeoutError):
+        return None
+    if isinstance(error, openai.APIConnectionError):
+        return min(wait, LONGEST_WAIT_S)
+    if isinstance(error, openai.APIStatusError) and (error.status_code == 429 or error.status_code >= 500):
+        asked = error.response.headers.get("retry-after", "")
+        return min(float(asked) if _SECONDS.fullmatch(asked) else wait, LONGEST_WAIT_S)
+    return None
+
+
+def explained(error: Exception, where: str, model: str | None, attempts: int) -> LexisegError:
+    """Our error for one of the client's."""
+    if isinstance(error, LexisegError):
+        return error
+    tries = f" ({attempts} attempts)" if attempts > 1 else ""
+    if isinstance(error, openai.APITimeoutError):
+        return LlmError(Code.LLM_UNAVAILABLE, f"The language model at {where} did not answer in time.",
+                        "", "Give it more time with --llm-timeout, or ask for less at once with --llm-parallel.")
+    if isinstance(error, openai.APIConnectionError):
+        cause = error.__cause__ or error
+        return LlmError(Code.LLM_UNAVAILABLE, f"No language model answers at {where}{tries}: "
+                        f"{shorten(str(cause), 120)}.", "A server with the OpenAI interface, or --llm pocket.", START)
+    if not isinstance(error, openai.APIStatusError):
+        return LlmError(Code.LLM_PROTOCOL, f"What {where} answers is not what the OpenAI interface says: "
+                        f"{type(error).__name__}: {shorten(str(error), 120)}.", "A server such as vLLM.", START)
+    said = _message(error)
+    if error.status_code == 429 or error.status_code >= 500:
+        return LlmError(Code.LLM_UNAVAILABLE, f"The language model at {where} fails with {error.status_code}{tries}: "
+                        f"{said}.", "", "Look at the server's log, or ask for less at once with --llm-parallel.")
+    if error.status_code == 404 and model is not None:
+        return LlmError(Code.LLM_MODEL_MISSING, f"{where} does not serve {shorten(model)}: {said}.",
+                        "A model that it serves.", "Give its name with --llm-model.")
+    if _CONTEXT.search(said):
+        return LlmError(Code.LLM_CONTEXT, f"The question with its picture is too long for {shorten(model or '')}: "
+                        f"{said}.", "", "Give fewer names at once, or serve the model with a larger context.")
+    if _BLIND.search(said):
+        return blind_error(model or where)
+    return LlmError(Code.LLM_REFUSED, f"The language model at {where} refuses the request ({error.status_code}): "
+                    f"{said}.", "", "Check --llm, --llm-model and LEXISEG_LLM_KEY.")
+
+
+def blind_error(model: str) -> LlmError:
+    """The error for a text-only model that is asked about a picture."""
+    return LlmError(Code.LLM_BLIND, f"The language model {shorten(model)} takes no pictures.",
+                    "A model that sees, such as LLaVA-Phi2.", "Give another --llm or --llm-model.")
+
+
+def _message(error: openai.APIStatusError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return shorten(" ".join(str(body.get("message") or error.message).split()), 200)
+
+
+_SECONDS = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
+_CONTEXT = re.compile(r"context length|context window|maximum model length|max_model_len|too many tokens|"
+                      r"longer than the maximum|exceed(?:s|ed)? the (?:available )?context", re.IGNORECASE)
+_BLIND = re.compile(r"multi-?modal|at most 0 image|image (?:input|support)|image_url|does not support image|vision",
+                    re.IGNORECASE)

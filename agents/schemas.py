@@ -1,0 +1,59 @@
+"""The JSON Schemas that constrain answers. Both ways of serving enforce them with xgrammar, so they use what it knows:
+flat objects, enumerations, bounded lists; no `maxLength`, under which it lets raw control characters into texts. What a
+grammar cannot say (length, alphabet, repeats) is checked after reading.
+
+Where it can, a schema leaves no room for an invalid answer: a partition is an object with every class name as a key in
+the order given, so a name can neither be left out, nor come twice, nor be invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from parsers.files import canonical_json, sha256_bytes
+
+Schema = Mapping[str, Any]
+
+
+def names_schema(count: int) -> Schema:
+    """{"names": ["poodle", ...]} with one to `count` names."""
+    return _object(names={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": count})
+
+
+def labels_schema(names: Sequence[str]) -> Schema:
+    """{"dog": "animals", "bus": "vehicles"}: for each name, in this order, the cluster that it belongs to."""
+    return _object(**{name: {"type": "string"} for name in names})
+
+
+def choice_schema(options: Sequence[str]) -> Schema:
+    """{"clusters": ["animals"]}: none, some or all of the options."""
+    return _object(clusters={"type": "array", "items": {"type": "string", "enum": list(options)},
+                             "maxItems": len(options)})
+
+
+def yes_no_schema() -> Schema:
+    """{"answer": "yes"}"""
+    return _object(answer={"type": "string", "enum": ["yes", "no"]})
+
+
+def plan_schema() -> Schema:
+    """The fields of `agents.records.Plan`."""
+    text, flag = {"type": "string"}, {"type": "boolean"}
+    one_filter = _object(target=text, attribute=text, relation=text, object=text)
+    return _object(targets={"type": "array", "items": text, "maxItems": 32}, subclasses=flag, candidate_free=flag,
+                   filters={"type": "array", "items": one_filter, "maxItems": 16})
+
+
+def response_format(name: str, schema: Schema) -> dict[str, Any]:
+    """`schema` as the option `response_format` of a chat call, strict."""
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def schema_digest(schema: Schema | None) -> str:
+    """Hexadecimal sha256 of a schema; of JSON null for answers in prose."""
+    return sha256_bytes(canonical_json(schema))
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}

@@ -1,0 +1,50 @@
+"""`python -m agents.train`: trains the pocket LLaVA-Phi2 and exports it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+SHEETS = ("noto", "openmoji", "fluent-flat", "fluent-modern")
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "8589934592",
+               "MALLOC_TOP_PAD_": "268435456"}
+"""As in `python -m vision.train`: a step on the CPU does not stall while memory goes back to the system."""
+
+
+def main() -> None:
+    """Reads the command line; see `--help` and docs/pocket.md."""
+    parser = argparse.ArgumentParser(prog="python -m agents.train", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    llava = commands.add_parser("llava", help="train the pocket LLaVA-Phi2; run it again to go on")
+    llava.add_argument("--sprites", type=Path, default=Path("runs/sprites"),
+                       help="sheets made by python -m vision.train sprites")
+    llava.add_argument("--clip", type=Path, default=Path("models/pocket/clip"), help="its image tower is the start")
+    llava.add_argument("--out", type=Path, default=Path("runs/llava"))
+    llava.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
+    llava.add_argument("--steps", type=int, help="length of the schedule")
+    llava.add_argument("--seed", type=int, default=0)
+    export = commands.add_parser("export", help="write the trained model as a LLaVA directory")
+    export.add_argument("--checkpoint", type=Path, default=Path("runs/llava/checkpoint.safetensors"))
+    export.add_argument("--out", type=Path, default=Path("models/pocket/llava-phi2"))
+    given = parser.parse_args()
+    if given.command == "export":
+        from agents.train.export import export_llava
+
+        print(export_llava(given.checkpoint, given.out))
+        return
+    if not KEEP_MEMORY.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", "agents.train", *sys.argv[1:]], os.environ | KEEP_MEMORY)
+    from agents.train.loop import Plan, train_llava
+
+    sheets = [path for name in SHEETS if (path := given.sprites / f"{name}.webp").is_file()]
+    if not sheets:
+        parser.error(f"{given.sprites} holds no sprite sheet; see: python -m vision.train sprites --help")
+    plan = replace(Plan(), **({"steps": given.steps} if given.steps else {}))
+    print(train_llava(given.out, sheets, minutes=given.minutes, clip=given.clip, plan=plan, seed=given.seed))
+
+
+if __name__ == "__main__":
+    main()

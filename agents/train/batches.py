@@ -1,0 +1,182 @@
+"""Batches of pictures with questions, and of questions about names alone; batch n depends on (seed, n) alone.
+
+Shapes: B rows, S side, P patches, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from agents.train.network import GRID, PATCH, window
+from agents.train.tasks import Example, picture_examples, text_example
+from agents.train.tokenizer import END, make_tokenizer
+from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
+from vision.datasets.scene import Scene
+from vision.datasets.sprites import concepts, load_sheet, texture_names
+
+TRAINING_SEED = 2_000_000
+"""Seeds from here on belong to this training; the pocket CLIP's begin at 1,000,000, validation ends at 9,999."""
+SINGLE_SIDE = 48
+"""Pixels of the small pictures: a thing in one costs a quarter of what it costs in a scene."""
+ROW, TEXT_ROW, TEXT_ROWS = 160, 384, 3
+"""Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
+prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Questions and answers, several to a row."""
+
+    tokens_BT: Tensor
+    segments_BT: Tensor
+    """Number of the question within its row; -1 is padding."""
+    positions_BT: Tensor
+    learn_BT: Tensor
+    """bool: the next token is part of an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What one step learns from."""
+
+    images_B3SS: Tensor
+    """uint8, RGB."""
+    names_BP: Tensor
+    """For each patch the token of the name of what fills it, -1 where nothing does; most textures are left out."""
+    questions: Rows
+    """A row for each picture."""
+    single_B3SS: Tensor
+    """Small pictures of one thing, uint8, RGB; they are asked for names only."""
+    single_BP: Tensor
+    """As names_BP."""
+    places_P: Tensor
+    """Where in the grid the patches of the small pictures lie."""
+    texts: Rows
+    """Questions without a picture."""
+
+
+class Questions(IterableDataset):
+    """Endless batches. loose: share of the pictures whose poses and drawing styles vary more than in validation."""
+
+    def __init__(self, sheets: Sequence[Path], *, pictures: int, singles: int, texts: int, loose: float, seed: int,
+                 start: int = 0) -> None:
+        self.sheets, self.pictures, self.singles, self.texts = list(sheets), pictures, singles, texts
+        self.loose, self.seed, self.start = loose, seed, start
+
+    def __iter__(self) -> Iterator[Batch]:
+        sheets = [load_sheet(path) for path in self.sheets]
+        pools = [np.array([i for i in sheet.available if concepts()[i].seen]) for sheet in sheets]
+        tokenizer = make_tokenizer()
+        labels = name_tokens(tokenizer)
+        number = self.start
+        while True:
+            seed = [TRAINING_SEED + self.seed, number]
+
+            def draw(row: int, rng: np.random.Generator, part: int, seed: list[int] = seed, **options: Any) -> Scene:
+                choice = (seed[1] * 7 + row) % len(sheets)
+                return make_scene([*seed, row, part], sheets[choice], pool=pools[choice], bank=2,
+                                  loose=bool(rng.random() < self.loose), **options)
+
+            images, names, rows = [], [], []
+            for row in range(self.pictures):
+                rng = np.random.default_rng([*seed, row, 1])
+                scene = draw(row, rng, 2, sizes=(26, 70))
+                images.append(scene.image_HW3)
+                names.append(patch_names(scene, labels, rng))
+                rows.append(picture_examples(scene, rng))
+            small, small_names = [], []
+            for row in range(self.singles):
+                rng = np.random.default_rng([*seed, row, 3])
+                scene = draw(row, rng, 4, side=SINGLE_SIDE, counts=(1, 1), sizes=(26, SINGLE_SIDE))
+                small.append(scene.image_HW3)
+                small_names.append(patch_names(scene, labels, rng))
+            rng = np.random.default_rng([*seed, 0, 5])
+            texts = [text_example(rng) for _ in range(self.texts)]
+            rows_of_window = SINGLE_SIDE // PATCH
+            top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
+            yield Batch(
+                images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
+                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=_pixels(small),
+                single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
+                texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
+            number += 1
+
+
+def _pixels(images: list[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def name_tokens(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Label id of a scene to the token of its name; every name is one piece."""
+    names = ["", *texture_names(), *(concept.name if concept.seen else "" for concept in concepts())]
+    return np.array([tokenizer.encode(name).ids[0] if name else -1 for name in names])
+
+
+def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """(P,) the name's token where one thing fills more than half of a patch; a tenth of the pure background."""
+    grid = len(scene.labels_HW) // PATCH
+    cells_GPGP = scene.labels_HW.reshape(grid, PATCH, grid, PATCH)
+    cells_NP = cells_GPGP.swapaxes(1, 2).reshape(grid * grid, PATCH * PATCH)
+    result = np.full(len(cells_NP), -1, np.int64)
+    for label in np.unique(cells_NP):
+        share_N = (cells_NP == label).mean(1)
+        if label >= FIRST_CONCEPT_ID:
+            result[share_N > 0.5] = labels[label]
+        else:
+            result[(share_N > 0.95) & (rng.random(len(share_N)) < 0.1)] = labels[label]
+    return result
+
+
+def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int, *, after_picture: bool) -> Rows:
+    """Rows of examples as tensors of `length` tokens; examples that do not fit are left out. after_picture: the opening
+    of the turn and the picture are elsewhere."""
+    end = tokenizer.token_to_id(END)
+    first = 1 + GRID * GRID if after_picture else 0
+    lines = []
+    for row in rows:
+        line: list[tuple[int, int, int, bool]] = []
+        for segment, example in enumerate(row):
+            before, after = _tokens(example, tokenizer, after_picture)
+            if len(line) + len(before) + len(after) <= length:
+                line += [(token, segment, first + i, len(before) - 1 <= i < len(before) + len(after) - 1)
+                         for i, token in enumerate([*before, *after])]
+        lines.append(line + [(end, -1, 0, False)] * (length - len(line)))
+    tokens, segments, positions, learn = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
+    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn.bool())
+
+
+def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Example]]:
+    """Examples in TEXT_ROWS rows of TEXT_ROW tokens, each in the first that has room."""
+    rows: list[list[Example]] = [[] for _ in range(TEXT_ROWS)]
+    room = [TEXT_ROW] * TEXT_ROWS
+    for example in examples:
+        size = sum(map(len, _tokens(example, tokenizer, False)))
+        for place, left in enumerate(room):
+            if left >= size:
+                rows[place].append(example)
+                room[place] -= size
+                break
+    return rows
+
+
+def _tokens(example: Example, tokenizer: Tokenizer, after_picture: bool) -> tuple[list[int], list[int]]:
+    """Question and answer as ids; the question ends where the answer begins, the answer with the end of text."""
+    asked = prompt_text(example.question, with_picture=after_picture)
+    if after_picture:
+        asked = asked.removeprefix("USER: <image>")
+    return tokenizer.encode(asked).ids, tokenizer.encode(example.answer + END).ids
+
+
+def prompt_text(question: str, *, with_picture: bool) -> str:
+    """A question as the chat template writes it."""
+    return f"USER: {'<image>' + chr(10) if with_picture else ''}{question} ASSISTANT:"

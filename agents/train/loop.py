@@ -1,0 +1,192 @@
+"""The training loop of the pocket LLaVA-Phi2: `python -m agents.train llava`.
+
+A run stops after `minutes`, and the same command goes on from its checkpoint (safetensors: weights, moments, step);
+batches depend on the step alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import LlavaForConditionalGeneration
+
+from agents.train.batches import Batch, Questions, Rows
+from agents.train.network import initialise_projector, logits, make_network, patch_features, patch_states, text_states
+
+ROUND = 256
+Optimisers = Sequence[torch.optim.Optimizer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to train."""
+
+    steps: int = 1900
+    pictures: int = 16
+    """A step."""
+    singles: int = 32
+    """Small pictures of one thing a step."""
+    texts: int = 24
+    """Questions without a picture a step."""
+    loose: float = 0.5
+    """Share of the pictures with strongly varied styles."""
+    text: float = 0.015
+    """Highest rate of the matrices inside the text layers (Muon)."""
+    tower: float = 0.004
+    """Highest rate of the matrices inside the vision tower (Muon), which begins as the pocket CLIP's."""
+    rest: float = 2e-3
+    """Highest rate of embeddings, head, projector and of the text layers' norms and biases (AdamW)."""
+    tower_rest: float = 2e-4
+    """Highest rate of the tower's embeddings, norms and biases (AdamW)."""
+    tower_after: int = 100
+    """Steps that the tower stays as it is, until the text layers ask it for something; from then on it learns in every
+    second step, which is a third cheaper."""
+    naming: float = 0.5
+    """Weight of the loss that asks each patch for its name."""
+
+
+def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
+    """Learning rate at a step: linear warm-up, then half a cosine down to `floor` times the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = (step - warmup) / max(1, total - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path, plan: Plan | None = None,
+                seed: int = 0, report: int = 20) -> dict:
+    """Trains until the steps or the minutes end, whichever comes first; returns {"step", "total", "done"}.
+
+    folder: holds `checkpoint.safetensors` and `curve.jsonl`, a line every `report` steps.
+    """
+    plan = plan or Plan()
+    network = make_network(clip, seed)
+    optimisers, peaks = make_optimisers(network, plan)
+    checkpoint = folder / "checkpoint.safetensors"
+    step = load_checkpoint(checkpoint, network, optimisers) if checkpoint.is_file() else 0
+    questions = Questions(sheets, pictures=plan.pictures, singles=plan.singles, texts=plan.texts,
+                          loose=plan.loose, seed=seed, start=step)
+    batches = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=3))
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    losses: list[dict[str, float]] = []
+    while step < plan.steps:
+        batch = next(batches)
+        if step == 0:
+            initialise_projector(network, batch.images_B3SS)
+        for optimiser, peak in zip(optimisers, peaks, strict=True):
+            for group in optimiser.param_groups:
+                group["lr"] = rate(step, plan.steps, peak)
+        losses.append(train_step(network, optimisers, batch, naming=plan.naming,
+                                 frozen=step < plan.tower_after or step % 2 == 1))
+        step += 1
+        late = time.monotonic() - started > 60 * minutes
+        if step % report == 0 or late or step == plan.steps:
+            means = {name: round(fmean(values[name] for values in losses), 4) for name in losses[0]}
+            line = {"step": step, "of": plan.steps, **means, "minutes": round((time.monotonic() - started) / 60, 2)}
+            print(json.dumps(line), flush=True)
+            with (folder / "curve.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            losses.clear()
+        if step % 200 == 0 or late or step == plan.steps:
+            save_checkpoint(checkpoint, network, optimisers, step)
+        if late:
+            break
+    return {"step": step, "total": plan.steps, "done": step == plan.steps}
+
+
+def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple[Optimisers, tuple[float, ...]]:
+    """Muon for the matrices inside the layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), AdamW
+    for the rest; with their highest rates. LLaVA reads the tower before its last norm, which stays as it is."""
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, weight in network.named_parameters():
+        if "post_layernorm" not in name:
+            groups.setdefault((".layers." in name and weight.ndim == 2, "vision_tower" in name), []).append(weight)
+    optimisers: list[torch.optim.Optimizer] = []
+    peaks = []
+    for (is_matrix, sees), peak in (((True, False), plan.text), ((True, True), plan.tower), ((False, False), plan.rest),
+                                    ((False, True), plan.tower_rest)):
+        weights = groups[is_matrix, sees]
+        optimisers.append(torch.optim.Muon(weights, lr=peak, momentum=0.95, weight_decay=0.01) if is_matrix else
+                          torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
+        peaks.append(peak)
+    return optimisers, tuple(peaks)
+
+
+def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
+               frozen: bool) -> dict[str, float]:
+    """One update; returns the losses. frozen: the tower stays as it is."""
+    with torch.set_grad_enabled(not frozen):
+        features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
+        single_BPV = patch_features(network, batch.single_B3SS, torch.bfloat16, batch.places_P)
+    seen, patches_BPD = answer_loss(network, batch.questions, features_BPV)
+    assert patches_BPD is not None
+    named = naming_loss(network, patches_BPD, batch.names_BP)
+    single = naming_loss(network, patch_states(network, single_BPV, batch.places_P), batch.single_BP)
+    told, _ = answer_loss(network, batch.texts, None)
+    loss = seen + told + naming * (named + single)
+    network.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    for optimiser in optimisers:
+        optimiser.step()
+    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "single": single.item()}
+
+
+def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
+    """Mean cross-entropy of the tokens that states are asked for; -1 asks for nothing."""
+    flat_N = tokens_BS.flatten()
+    places_K = (flat_N >= 0).nonzero()[:, 0]
+    spare = F.pad(places_K, (0, -len(places_K) % ROUND))  # CPU kernels are prepared once per shape
+    targets_K = flat_N[spare].index_fill(0, torch.arange(len(places_K), len(spare)), -1)
+    return F.cross_entropy(logits(network, states_BSD.flatten(0, 1)[spare]), targets_K, ignore_index=-1)
+
+
+def answer_loss(network: LlavaForConditionalGeneration, rows: Rows,
+                features_BPV: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Mean cross-entropy of the answers' tokens, and the patches' states."""
+    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
+    targets_BT = torch.where(rows.learn_BT[:, :-1], rows.tokens_BT[:, 1:], -1)
+    return naming_loss(network, hidden.states_BTD[:, :-1], targets_BT), hidden.patches_BPD
+
+
+def save_checkpoint(path: Path, network: LlavaForConditionalGeneration, optimisers: Optimisers, step: int) -> None:
+    """Weights, optimiser moments and step in one safetensors file, replaced as a whole."""
+    tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
+    for which, optimiser in enumerate(optimisers):
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"{which}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    temporary = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"step": str(step)})
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, network: LlavaForConditionalGeneration, optimisers: Optimisers) -> int:
+    """Restores what `save_checkpoint` wrote; returns the step."""
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
+    weights = {}
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+        for key in file.keys():  # noqa: SIM118  (the file is not iterable)
+            kind, _, rest = key.partition(".")
+            if kind == "model":
+                weights[rest] = file.get_tensor(key)
+            else:
+                index, _, name = rest.partition(".")
+                states[int(kind)].setdefault(int(index), {})[name] = file.get_tensor(key)
+    network.load_state_dict(weights)
+    for optimiser, state in zip(optimisers, states, strict=True):
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return step

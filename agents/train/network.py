@@ -1,0 +1,276 @@
+"""The pocket LLaVA-Phi2's network: its configuration, its start, and a forward pass made for training.
+
+The forward pass computes what transformers' LLaVA computes (a test holds them against each other), in bfloat16 and with
+many questions per picture: the picture's tokens are computed once, each question sees them and itself alone. Shapes: B
+rows, P patches, N = 1 + P tokens before the questions, T tokens of questions and answers, D width, H heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, PhiConfig
+
+from agents.train.tokenizer import CONTEXT, END, IMAGE, PADDING, make_tokenizer
+
+SIDE, PATCH = 128, 8
+GRID = SIDE // PATCH
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+WIDTH, LAYERS, MLP = 256, 4, 768
+NAMING_LAYER = 2
+"""After so many text layers each patch is asked for the name of what it shows."""
+
+
+def make_config() -> LlavaConfig:
+    """6.8 million parameters: half of them see, half read and write."""
+    tokenizer = make_tokenizer()
+    end, image, padding = (tokenizer.token_to_id(word) for word in (END, IMAGE, PADDING))
+    text = PhiConfig(
+        architectures=["PhiForCausalLM"], vocab_size=tokenizer.get_vocab_size(), hidden_size=WIDTH,
+        intermediate_size=MLP, num_hidden_layers=LAYERS, num_attention_heads=WIDTH // 64, hidden_act="gelu_new",
+        max_position_embeddings=CONTEXT, partial_rotary_factor=0.5, rope_theta=10000.0, qk_layernorm=False,
+        layer_norm_eps=1e-5, resid_pdrop=0.0, embd_pdrop=0.0, attention_dropout=0.0, tie_word_embeddings=False,
+        bos_token_id=end, eos_token_id=end, pad_token_id=padding)
+    vision = CLIPVisionConfig(hidden_size=256, intermediate_size=768, num_hidden_layers=5, num_attention_heads=4,
+                              image_size=SIDE, patch_size=PATCH, hidden_act="gelu", projection_dim=192)
+    return LlavaConfig(
+        architectures=["LlavaForConditionalGeneration"], text_config=text, vision_config=vision,
+        image_token_index=image, projector_hidden_act="gelu", multimodal_projector_bias=True, vision_feature_layer=-1,
+        vision_feature_select_strategy="default", image_seq_length=GRID * GRID, tie_word_embeddings=False)
+
+
+def make_network(clip: Path | None = None, seed: int = 0) -> LlavaForConditionalGeneration:
+    """Random weights; with `clip`, the directory of the pocket CLIP, the vision tower begins as CLIP's. The head has
+    the bias that Phi's has and transformers' LLaVA leaves out."""
+    torch.manual_seed(seed)
+    network = LlavaForConditionalGeneration(make_config())
+    network.lm_head = nn.Linear(WIDTH, network.config.text_config.vocab_size, bias=True)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "vision_tower" in name:
+                continue
+            if weight.ndim > 1:
+                nn.init.normal_(weight, std=0.02 if "embed_tokens" in name or "lm_head" in name else WIDTH**-0.5)
+            elif name.endswith("bias"):
+                weight.zero_()
+        for layer in network.model.language_model.layers:
+            for module in (layer.self_attn.dense, layer.mlp.fc2):
+                module.weight.mul_(0.3)
+    if clip is not None:
+        network.model.vision_tower.load_state_dict(clip_weights(clip))
+    return network
+
+
+def clip_weights(clip: Path) -> dict[str, Tensor]:
+    """The image tower of an open_clip directory under the names of transformers' CLIPVisionModel, float32."""
+    found = {name.removeprefix("visual."): value.float()
+             for name, value in load_file(clip / "open_clip_model.safetensors").items() if name.startswith("visual.")}
+    weights = {
+        "embeddings.class_embedding": found["class_embedding"],
+        "embeddings.patch_embedding.weight": found["conv1.weight"],
+        "embeddings.position_embedding.weight": found["positional_embedding"],
+    }
+    for ours, theirs in (("pre_layrnorm", "ln_pre"), ("post_layernorm", "ln_post")):
+        weights |= {f"{ours}.{part}": found[f"{theirs}.{part}"] for part in ("weight", "bias")}
+    depth = 1 + max(int(name.split(".")[2]) for name in found if name.startswith("transformer.resblocks."))
+    for i in range(depth):
+        ours, theirs = f"encoder.layers.{i}", f"transformer.resblocks.{i}"
+        for part in ("weight", "bias"):
+            projections = found[f"{theirs}.attn.in_proj_{part}"].chunk(3)
+            weights |= {f"{ours}.self_attn.{name}_proj.{part}": value.clone()
+                        for name, value in zip("qkv", projections, strict=True)}
+            weights |= {f"{ours}.{to}.{part}": found[f"{theirs}.{of}.{part}"] for to, of in (
+                ("self_attn.out_proj", "attn.out_proj"), ("layer_norm1", "ln_1"), ("layer_norm2", "ln_2"),
+                ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"))}
+    return weights
+
+
+@torch.no_grad()
+def initialise_projector(network: LlavaForConditionalGeneration, images_B3SS: Tensor) -> None:
+    """The projector's first layer begins as a random rotation of standardised features, whatever their scale."""
+    features_BPV = patch_features(network, images_B3SS, torch.float32)
+    flat_NV = features_BPV.flatten(0, 1)
+    mean, spread = flat_NV.mean(0), flat_NV.std(0) + 1e-3
+    first = network.model.multi_modal_projector.linear_1
+    rotation = nn.init.orthogonal_(torch.empty_like(first.weight))
+    first.weight.copy_(rotation / spread)
+    first.bias.copy_(-first.weight @ mean)
+
+
+def normalised(images_B3SS: Tensor, kind: torch.dtype) -> Tensor:
+    """uint8 pixels to the model's range."""
+    mean, std = (torch.tensor(v, device=images_B3SS.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((images_B3SS.float() / 255 - mean) / std).to(kind)
+
+
+def patch_features(network: LlavaForConditionalGeneration, images_B3SS: Tensor, kind: torch.dtype,
+                   places_P: Tensor | None = None) -> Tensor:
+    """What the vision tower says of each patch, before the projector: (B, P, V). images: uint8. places: where in the
+    grid the patches of a smaller picture lie, by row (`window`)."""
+    tower: Any = network.model.vision_tower
+    embeddings = tower.embeddings
+    pixels = F.unfold(normalised(images_B3SS, kind), PATCH, stride=PATCH).transpose(1, 2)  # (B, P, 3 * patch pixels)
+    x_BPV = pixels @ embeddings.patch_embedding.weight.to(kind).flatten(1).T
+    cls_B1V = embeddings.class_embedding.to(kind).expand(len(x_BPV), 1, -1)
+    table = embeddings.position_embedding.weight
+    if places_P is not None:
+        table = torch.cat([table[:1], table[1 + places_P]])
+    x = torch.cat([cls_B1V, x_BPV], 1) + table.to(kind)
+    x = _norm(x, tower.pre_layrnorm)
+    heads = tower.config.num_attention_heads
+    for layer in tower.encoder.layers:
+        attention = layer.self_attn
+        q, k, v = _qkv(_norm(x, layer.layer_norm1), attention, heads)
+        mixed = attend(q, k, v)
+        x = x + _linear(mixed.transpose(1, 2).flatten(2), attention.out_proj)
+        x = x + _linear(F.gelu(_linear(_norm(x, layer.layer_norm2), layer.mlp.fc1)), layer.mlp.fc2)
+    return x[:, 1:]
+
+
+def window(rows: int, top: int, left: int) -> Tensor:
+    """The places of a square of `rows` x `rows` patches in the grid, row by row: (P,)."""
+    return ((torch.arange(rows) + top)[:, None] * GRID + torch.arange(rows) + left).flatten()
+
+
+def patch_states(network: LlavaForConditionalGeneration, features_BPV: Tensor, places_P: Tensor) -> Tensor:
+    """What `Hidden.patches_BPD` is, for smaller pictures without questions."""
+    phi: Any = network.model.language_model
+    x, before = _opened(network, features_BPV)
+    turn = rotation(torch.cat([torch.zeros(1, dtype=torch.long), 1 + places_P])[None], x.dtype)
+    for layer in phi.layers[:NAMING_LAYER]:
+        h = _norm(x, layer.input_layernorm)
+        q, k, v = _qkv(h, layer.self_attn, phi.config.num_attention_heads)
+        mixed = attend(rotated(q, turn), rotated(k, turn), v, causal_mask(before, x.dtype))
+        x = x + _parallel(mixed, h, layer)
+    return _norm(x[:, 1:before], phi.final_layernorm)
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What comes out of the text layers: states_BTD of the text, patches_BPD after NAMING_LAYER (None without
+    pictures)."""
+
+    states_BTD: Tensor
+    patches_BPD: Tensor | None
+
+
+def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segments_BT: Tensor, positions_BT: Tensor,
+                features_BPV: Tensor | None = None, kind: torch.dtype = torch.bfloat16) -> Hidden:
+    """The states that the head turns into words, final norm included.
+
+    tokens: ids. segments: number of the question within its row; tokens of one segment see one another (causally),
+    their row's picture, and nothing else. positions: 0-based places in the sequence that each question would be alone.
+    features: what `patch_features` returned; before them stands the token that opens a turn.
+    """
+    phi: Any = network.model.language_model
+    x = F.embedding(tokens_BT, phi.embed_tokens.weight).to(kind)
+    before = 0
+    batch, length = tokens_BT.shape
+    positions = positions_BT
+    allowed = (segments_BT[:, :, None] == segments_BT[:, None]) & torch.ones(length, length, dtype=torch.bool).tril()
+    if features_BPV is not None:
+        opened, before = _opened(network, features_BPV)
+        x = torch.cat([opened, x], 1)
+        positions = torch.cat([torch.arange(before).expand(batch, -1), positions], 1)
+        allowed = torch.cat([torch.ones(batch, length, before, dtype=torch.bool), allowed], 2)
+    mask_B1TS = torch.zeros(allowed.shape, dtype=kind).masked_fill(~allowed, float("-inf"))[:, None]
+    turn = rotation(positions, kind)
+    patches = None
+    heads = phi.config.num_attention_heads
+    for number, layer in enumerate(phi.layers):
+        if number == NAMING_LAYER and before:
+            patches = _norm(x[:, 1:before], phi.final_layernorm)
+        h = _norm(x, layer.input_layernorm)
+        q, k, v = _qkv(h, layer.self_attn, heads)
+        q, k = rotated(q, turn), rotated(k, turn)
+        mixed = attend(q[:, :, before:], k, v, mask_B1TS)
+        if before and number + 1 < len(phi.layers):
+            first = attend(q[:, :, :before], k[:, :, :before], v[:, :, :before], causal_mask(before, kind))
+            mixed = torch.cat([first, mixed], 2)
+        elif before:  # nothing reads the picture's tokens after the last layer
+            x, h = x[:, before:], h[:, before:]
+        x = x + _parallel(mixed, h, layer)
+    return Hidden(_norm(x, phi.final_layernorm), patches)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention written out, (B, H, S, D / H)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return (scores if mask is None else scores + mask).softmax(-1) @ v
+
+
+@cache
+def causal_mask(length: int, kind: torch.dtype) -> Tensor:
+    """What is added to scores so that nothing sees what follows it."""
+    return torch.full((length, length), float("-inf"), dtype=kind).triu(1)
+
+
+def opening_token() -> Tensor:
+    """The id of the piece that opens a turn: (1, 1)."""
+    return torch.tensor([[_opening()]])
+
+
+def rotation(positions_BS: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotary angles: (B, 1, S, rotary dimensions) each; half of a head's 64 turn."""
+    rates = 10000.0 ** (-torch.arange(0, 32, 2) / 32)
+    angles = positions_BS[:, None, :, None] * rates
+    angles = torch.cat([angles, angles], -1)
+    return angles.cos().to(kind), angles.sin().to(kind)
+
+
+def rotated(x_BHSd: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Queries or keys with the first half of their dimensions turned by their place."""
+    cos, sin = turn
+    moving, still = x_BHSd.split([cos.shape[-1], x_BHSd.shape[-1] - cos.shape[-1]], -1)
+    low, high = moving.chunk(2, -1)
+    return torch.cat([moving * cos + torch.cat([-high, low], -1) * sin, still], -1)
+
+
+def logits(network: LlavaForConditionalGeneration, states_ND: Tensor) -> Tensor:
+    """Scores of all tokens, float32."""
+    return _linear(states_ND, network.lm_head).float()
+
+
+def _opened(network: LlavaForConditionalGeneration, features_BPV: Tensor) -> tuple[Tensor, int]:
+    """The token that opens a turn and the projected patches, (B, 1 + P, D), and how many they are."""
+    projector = network.model.multi_modal_projector
+    seen = _linear(F.gelu(_linear(features_BPV, projector.linear_1)), projector.linear_2)
+    table = network.model.language_model.embed_tokens.weight
+    opening = F.embedding(opening_token().expand(len(seen), 1), table).to(seen.dtype)
+    return torch.cat([opening, seen], 1), 1 + seen.shape[1]
+
+
+def _parallel(mixed_BHSd: Tensor, normed_BSD: Tensor, layer: Any) -> Tensor:
+    """What a layer of Phi adds: attention and MLP side by side."""
+    return _linear(mixed_BHSd.transpose(1, 2).flatten(2), layer.self_attn.dense) + _linear(
+        F.gelu(_linear(normed_BSD, layer.mlp.fc1), approximate="tanh"), layer.mlp.fc2)
+
+
+@cache
+def _opening() -> int:
+    found = make_tokenizer().token_to_id("USER:\u0120")
+    assert found is not None  # it is one of the pieces
+    return found
+
+
+def _norm(x: Tensor, norm: Any) -> Tensor:
+    return F.layer_norm(x, norm.weight.shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps)
+
+
+def _linear(x: Tensor, layer: Any) -> Tensor:
+    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+def _qkv(x_BSD: Tensor, attention: Any, heads: int) -> Tensor:
+    """Queries, keys and values in one product: (3, B, H, S, D / H)."""
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weight, bias = (torch.cat([getattr(part, name) for part in parts]).to(x_BSD.dtype) for name in ("weight", "bias"))
+    batch, length, _ = x_BSD.shape
+    return F.linear(x_BSD, weight, bias).view(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4)

@@ -1,0 +1,159 @@
+"""Questions and answers: about a scene, and about names alone. All answers are true of the scene's table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.random import Generator
+
+from agents.prompt import load_prompt, quoted
+from agents.train.knowledge import (
+    TEXTURE_GROUP,
+    UNKNOWN_GROUP,
+    WIDER,
+    kinds_of,
+    seen_names,
+    superclass_of,
+    superclasses,
+)
+from agents.train.requests import EVERYDAY, draw_request, spelt_word
+from agents.train.tokenizer import PLACES, PREDICATES
+from vision.datasets.captions import with_article
+from vision.datasets.scene import Scene
+from vision.datasets.sprites import texture_names
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question and the answer that is to be learnt."""
+
+    question: str
+    answer: str
+
+
+def question(task: str, **values: str) -> str:
+    """The text of a short prompt."""
+    content = load_prompt(task, "short").render(values)[-1]["content"]
+    return str(content)
+
+
+def describe(scene: Scene, *, detailed: bool) -> str:
+    """The description that the model learns: things from left to right and where they are; if `detailed` also their
+    sizes and colours and a sentence for each relation, in one of its two directions."""
+    order = sorted(range(len(scene.objects)), key=lambda i: (_centre(scene, i), i))
+    phrases = []
+    for i in order:
+        thing = scene.objects[i]
+        phrases.append(with_article(" ".join([*(thing.attributes if detailed else ()), thing.name]), "a"))
+    listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
+    text = f"{listed[0].upper()}{listed[1:]} {PLACES[scene.texture]}."
+    if detailed:
+        rank = {i: k for k, i in enumerate(order)}
+        told = sorted((rank[relation.subject], PREDICATES.index(relation.predicate), rank[relation.object])
+                      for relation in scene.relations if relation.predicate in PREDICATES)
+        for subject, predicate, other in told:
+            names = scene.objects[order[subject]].name, scene.objects[order[other]].name
+            text += f" The {names[0]} is {PREDICATES[predicate]} the {names[1]}."
+    return text
+
+
+def picture_examples(scene: Scene, rng: Generator) -> list[Example]:
+    """What is asked about one scene: the detailed description, and in random order the simple one, presences, and a
+    choice among clusters."""
+    examples = [Example(question("describe-simple"), describe(scene, detailed=False)), presence(scene, rng),
+                presence(scene, rng), assignment(scene, rng)]
+    detailed = Example(question("describe-detailed"), describe(scene, detailed=True))
+    return [detailed, *(examples[i] for i in rng.permutation(len(examples)))]
+
+
+def presence(scene: Scene, rng: Generator) -> Example:
+    """Half of them are there; of the others, half are like something that is there."""
+    thing = scene.objects[rng.integers(len(scene.objects))]
+    wider = [group for group, parts in WIDER.items() if thing.superclass in parts]
+    there = {*scene.names, *(one.superclass for one in scene.objects)}
+    there |= {group for group, parts in WIDER.items() if there & set(parts)}
+    draw = rng.random()
+    if draw < 0.5:
+        name = _pick([thing.name, thing.name, thing.name, thing.superclass, scene.texture, *wider], rng)
+    elif draw < 0.75:
+        name = _pick(superclasses()[thing.superclass], rng)
+    else:
+        pools = [seen_names(), seen_names(), tuple(superclasses()), texture_names(), tuple(WIDER)]
+        name = _pick(_pick(pools, rng), rng)
+    return Example(question("presence", name=quoted(name)), _json({"answer": "yes" if name in there else "no"}))
+
+
+def assignment(scene: Scene, rng: Generator) -> Example:
+    """Some clusters that the picture shows and some that it does not; the answer has all that it shows, in order."""
+    groups = list(dict.fromkeys(thing.superclass for thing in scene.objects if rng.random() < 0.7))
+    groups += [group for group in rng.choice(list(superclasses()), size=int(rng.integers(1, 4)), replace=False)
+               if group not in {thing.superclass for thing in scene.objects}]
+    with_textures = rng.random() < 0.25
+    members: dict[str, list[str]] = {}
+    for group in (*groups, *((TEXTURE_GROUP,) if with_textures else ())):
+        pool = texture_names() if group == TEXTURE_GROUP else superclasses()[group]
+        names = list(rng.choice(pool, size=min(len(pool), int(rng.integers(1, 5))), replace=False))
+        names += [name for name in scene.names if name in pool and name not in names]
+        members[group] = [names[i] for i in rng.permutation(len(names))]
+    order = [list(members)[i] for i in rng.permutation(len(members))]
+    clusters = {group: members[group] for group in order}
+    shown = [group for group in order if set(clusters[group]) & set(scene.names)]
+    return Example(question("assign", clusters=quoted(clusters)), _json({"clusters": shown}))
+
+
+def text_example(rng: Generator) -> Example:
+    """A question about names alone."""
+    draw = rng.random()
+    if draw < 0.4:
+        return subclasses(rng)
+    if draw < 0.7:
+        return clusters(rng)
+    request, plan = draw_request(rng)
+    return Example(question("plan", request=quoted(request)), _json(plan))
+
+
+def subclasses(rng: Generator) -> Example:
+    """The kinds of a class, best known first; a few classes are words that nobody knows."""
+    draw = rng.random()
+    name = spelt_word(rng) if draw < 0.08 else _pick(
+        list(superclasses() if draw < 0.7 else WIDER if draw < 0.78 else EVERYDAY if draw < 0.84 else superclass_of()),
+        rng)
+    count = int(rng.choice((7, 10, int(rng.integers(1, 11)))))
+    return Example(question("subclasses", name=quoted(name), count=str(count)),
+                   _json({"names": list(kinds_of(name, count))}))
+
+
+def clusters(rng: Generator) -> Example:
+    """A cluster for each of some names; sometimes after a first answer that is partly wrong."""
+    many = rng.random() < 0.15
+    groups = rng.choice(list(superclasses()), size=int(rng.integers(1, 11 if many else 6)), replace=False)
+    pool = [name for group in groups for name in superclasses()[group]]
+    pool += texture_names() if rng.random() < 0.3 else ()
+    names = [str(name) for name in rng.permutation(pool)[: int(rng.integers(2, 36 if many else 14))]]
+    if rng.random() < 0.2:
+        names.insert(int(rng.integers(len(names) + 1)), spelt_word(rng))
+    answer = {name: superclass_of().get(name, UNKNOWN_GROUP) for name in names}
+    if rng.random() < 0.3:
+        first: dict[str, list[str]] = {}
+        for name, group in answer.items():
+            moved = rng.random() < 0.2
+            first.setdefault(_pick(list(answer.values()), rng) if moved else group, []).append(name)
+        return Example(question("clusters-refine", names=quoted(names), clusters=quoted(first)), _json(answer))
+    return Example(question("clusters", names=quoted(names)), _json(answer))
+
+
+def _centre(scene: Scene, index: int) -> float:
+    x, _, width, _ = scene.objects[index].box
+    return x + width / 2
+
+
+def _pick(options: Sequence[Any], rng: Generator) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+def _json(value: object) -> str:
+    """As the grammar of the answers writes it."""
+    return json.dumps(value, ensure_ascii=False)

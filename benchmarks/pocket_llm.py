@@ -1,0 +1,223 @@
+"""What the pocket LLaVA-Phi2 knows: `python -m benchmarks.pocket_llm`.
+
+Descriptions of validation scenes are read by the scene parser and held against the tables of the scenes; subclasses
+against the super-classes of the pictogram world; plans and answers about pictures against drawn questions that
+training did not see. A thing is found if the words of its name are in the name and attributes of one object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.picture import Picture, data_uri
+from agents.pocket import PocketChat, load_chat
+from agents.prompt import load_prompt, quoted
+from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
+from agents.train.knowledge import COLOUR_NAMES, SIZES, superclasses
+from agents.train.requests import draw_request
+from agents.train.tasks import Example, assignment, clusters, presence
+from parsers import ObjectPrior, ScenePriors, parse_scenes
+from parsers.names import name_key
+from vision.datasets.pictograms import PictogramDataset
+from vision.datasets.scene import Scene
+from vision.datasets.sprites import texture_names
+
+MODEL = Path(__file__).resolve().parent.parent / "models" / "pocket" / "llava-phi2"
+OPPOSITE = {"to the right of": "to the left of", "below": "above", "behind": "in front of"}
+DRAWN = 5
+"""Seed of the questions that are drawn; training uses seeds from 2,000,000 on."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """Sums over scenes."""
+
+    things: int = 0
+    found: int = 0
+    named: int = 0
+    """Objects that the descriptions name, textures among them."""
+    right: int = 0
+    exact: int = 0
+    """Found things with exactly their attributes."""
+    sizes: int = 0
+    colours: int = 0
+    relations: int = 0
+    told: int = 0
+    true: int = 0
+    textures: int = 0
+    missed: dict[str, int] = field(default_factory=dict)
+
+    def figures(self) -> dict[str, float]:
+        """Shares in [0, 1]."""
+        def share(part: int, whole: int) -> float:
+            return round(part / max(1, whole), 3)
+
+        return {
+            "object recall": share(self.found, self.things), "object precision": share(self.right, self.named),
+            "attributes exact": share(self.exact, self.found), "sizes": share(self.sizes, self.found),
+            "colours": share(self.colours, self.found),
+            "relation F1": share(2 * self.true, self.relations + self.told),
+            "relation recall": share(self.true, self.relations), "relation precision": share(self.true, self.told),
+        }
+
+
+def count(scene: Scene, priors: ScenePriors, counts: Counts) -> None:
+    """Adds what a description of a scene got right."""
+    things = [*(thing.name for thing in scene.objects), scene.texture]
+    place: dict[int, int] = {}
+    taken: set[int] = set()
+    for i, prior in enumerate(priors.objects):
+        fits = [k for k, name in enumerate(things) if k not in taken and is_named(name, prior)]
+        if fits:
+            best = max(fits, key=lambda k: len(things[k]))
+            place[i] = best
+            taken.add(best)
+    counts.things += len(things)
+    counts.found += len(taken)
+    counts.named += len(priors.objects)
+    counts.right += len(place)
+    counts.textures += len(things) - 1 in taken
+    for i, k in place.items():
+        if k == len(scene.objects):
+            counts.exact, counts.sizes, counts.colours = counts.exact + 1, counts.sizes + 1, counts.colours + 1
+            continue
+        words = set(name_key(things[k]).split())
+        said = set(priors.objects[i].attributes) - words
+        true = set(scene.objects[k].attributes) - words
+        size_right = said & set(SIZES) == true & set(SIZES)
+        colour_right = said & set(COLOUR_NAMES) == true & set(COLOUR_NAMES)
+        counts.sizes += size_right
+        counts.colours += colour_right
+        counts.exact += size_right and colour_right
+    truth = {(one.subject, one.predicate, one.object) for one in scene.relations if one.predicate not in OPPOSITE}
+    told = set()
+    for relation in priors.relations:
+        predicate = relation.predicate
+        ends = relation.subject, relation.object
+        if predicate in OPPOSITE:
+            predicate, ends = OPPOSITE[predicate], ends[::-1]
+        if predicate not in OPPOSITE.values() or any(_is_texture(priors.objects[end]) for end in ends):
+            continue
+        told.add((place.get(ends[0], -1 - ends[0]), predicate, place.get(ends[1], -1 - ends[1])))
+    counts.relations += len(truth)
+    counts.told += len(told)
+    counts.true += len(truth & told)
+
+
+def is_named(name: str, prior: ObjectPrior) -> bool:
+    """Whether an object that the parser read bears a name: all its words, the last of them in the object's own name."""
+    words = name_key(name).split()
+    said = {word for text in (prior.name, prior.lemma) for word in name_key(text).split()}
+    attributes = {word for text in prior.attributes for word in name_key(text).split()}
+    return words[-1] in said and set(words) <= said | attributes
+
+
+def _is_texture(prior: ObjectPrior) -> bool:
+    return any(is_named(name, prior) for name in texture_names())
+
+
+class Asker:
+    """Asks one model, and counts calls and seconds."""
+
+    def __init__(self, chat: PocketChat) -> None:
+        self.chat, self.calls, self.seconds = chat, 0, 0.0
+
+    def __call__(self, task: str, picture: Picture | None = None, schema: dict | None = None, *, question: str = "",
+                 max_tokens: int = 256, **values: str) -> str:
+        url = data_uri(*picture.encoded(256)) if picture is not None else None
+        messages = load_prompt(task, "short").render(values | {"sense": ""}, url) if not question else [
+            {"role": "user", "content": question if url is None else [
+                {"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]}]
+        options = {"response_format": response_format(task.replace("-", "_"), schema)} if schema else {}
+        started = time.perf_counter()
+        answer = str(self.chat.invoke(messages, max_tokens=max_tokens, temperature=0.0, seed=0, **options).content)
+        self.seconds += time.perf_counter() - started
+        self.calls += 1
+        return answer
+
+
+def descriptions(ask: Asker, dataset: PictogramDataset, show: int) -> dict[str, dict[str, float]]:
+    """Figures of both kinds of description."""
+    found = {}
+    for task in ("describe-detailed", "describe-simple"):
+        counts = Counts()
+        texts = [ask(task, Picture(dataset.scene(i).image_HW3)) for i in range(len(dataset))]
+        for i, priors in enumerate(parse_scenes(texts)):
+            count(dataset.scene(i), priors, counts)
+            if i < show:
+                print(f"  {texts[i]}\n  = {dataset.scene(i).caption.text}", flush=True)
+        found[task] = counts.figures()
+    found["describe-simple"] = {name: found["describe-simple"][name] for name in ("object recall", "object precision")}
+    return found
+
+
+def questions(ask: Asker, dataset: PictogramDataset) -> dict[str, float]:
+    """Share of right answers to drawn questions about the scenes: presence, and the clusters shown (all of them)."""
+    right = {"presence": 0, "assign": 0}
+    for i in range(len(dataset)):
+        scene = dataset.scene(i)
+        picture, rng = Picture(scene.image_HW3), np.random.default_rng([DRAWN, i])
+        for task, example in (("presence", presence(scene, rng)), ("assign", assignment(scene, rng))):
+            schema = yes_no_schema() if task == "presence" else choice_schema(_options(example))
+            right[task] += ask(task, picture, dict(schema), question=example.question) == example.answer
+    return {task: round(count / len(dataset), 3) for task, count in right.items()}
+
+
+def texts(ask: Asker, drawn: int) -> dict[str, float]:
+    """Share of right answers to questions about names: `subclasses` is the share of true hyponyms among seven names of
+    each super-class (all of them where it has fewer), `distinct` the share of super-classes that gave so many."""
+    true = asked = distinct = 0
+    for name, members in superclasses().items():
+        answer = json.loads(ask("subclasses", schema=dict(names_schema(7)), name=quoted(name), count="7"))["names"]
+        distinct += len(set(answer)) >= min(7, len(members))
+        true += len(set(answer) & set(members))
+        asked += len(answer)
+    plans = labels = total = 0
+    for i in range(drawn):
+        rng = np.random.default_rng([DRAWN, i, 1])
+        request, plan = draw_request(rng)
+        plans += json.loads(ask("plan", schema=dict(plan_schema()), request=quoted(request))) == plan
+        example = clusters(rng)
+        truth = json.loads(example.answer)
+        answer = json.loads(ask("clusters", schema=dict(labels_schema(list(truth))), question=example.question,
+                                max_tokens=512))
+        labels += sum(answer[name] == group for name, group in truth.items())
+        total += len(truth)
+    return {"subclasses": round(true / max(1, asked), 3), "distinct": round(distinct / len(superclasses()), 3),
+            "plan": round(plans / max(1, drawn), 3), "clusters": round(labels / max(1, total), 3)}
+
+
+def _options(example: Example) -> list[str]:
+    return list(json.loads(example.question[example.question.index("{"):]))
+
+
+def main() -> None:
+    """Prints a line of JSON for each part."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pocket_llm", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["descriptions", "questions", "texts"])
+    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sprites", help="drawings of another illustrator")
+    parser.add_argument("--show", type=int, default=0, help="print so many descriptions")
+    given = parser.parse_args()
+    ask = Asker(load_chat(given.model))
+    dataset = PictogramDataset(count=given.scenes, seed=given.seed, split="seen", sprites=given.sprites)
+    parts: dict[str, Callable[[], Any]] = {
+        "descriptions": lambda: descriptions(ask, dataset, given.show), "questions": lambda: questions(ask, dataset),
+        "texts": lambda: texts(ask, given.scenes)}
+    for part in given.parts:
+        print(json.dumps({part: parts[part]()}), flush=True)
+    print(json.dumps({"calls": ask.calls, "seconds per call": round(ask.seconds / max(1, ask.calls), 3)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Training of the pocket LLaVA-Phi2: its forward pass against transformers', batches, resuming, the exported files."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import LlavaForConditionalGeneration
+
+from agents.pocket.network import load_network
+from agents.train.batches import Questions, Rows, name_tokens, pack, prompt_text
+from agents.train.export import CHAT_TEMPLATE, write_model
+from agents.train.loop import Plan, make_optimisers, train_llava, train_step
+from agents.train.network import (
+    GRID,
+    initialise_projector,
+    logits,
+    make_network,
+    normalised,
+    opening_token,
+    patch_features,
+    patch_states,
+    text_states,
+    window,
+)
+from agents.train.tasks import Example
+from agents.train.tokenizer import make_tokenizer
+from vision.datasets.sprites import PICTOGRAMS, concepts
+
+SHEET = PICTOGRAMS / "noto.webp"
+TINY = Plan(steps=4, pictures=2, singles=3, texts=3, tower_after=2)
+
+
+@pytest.fixture(scope="module")
+def network() -> LlavaForConditionalGeneration:
+    clip = PICTOGRAMS.parent / "clip"
+    found = make_network(clip, seed=1).eval()
+    with torch.no_grad():
+        found.lm_head.bias.normal_(std=0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return next(iter(Questions([SHEET], pictures=2, singles=3, texts=6, loose=0.5, seed=1)))
+
+
+def _rows_equal(one: Rows, other: Rows) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in
+               ("tokens_BT", "segments_BT", "positions_BT", "learn_BT"))
+
+
+@torch.no_grad()
+def test_the_vision_tower_begins_as_the_pocket_clip(network, batch, pocket_clip):
+    clip = open_clip.create_model(f"local-dir:{pocket_clip}").eval()
+    pixels = normalised(batch.images_B3SS, torch.float32)
+    pooled = network.model.vision_tower(pixels).pooler_output @ clip.visual.proj
+    assert torch.allclose(pooled, clip.encode_image(pixels), atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_fast_forward_pass_equals_transformers(network, batch):
+    features = patch_features(network, batch.images_B3SS, torch.float32)
+    pixels = normalised(batch.images_B3SS, torch.float32)
+    states = network.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
+    assert torch.allclose(features, states, atol=1e-2)
+    rows = batch.questions
+    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32)
+    assert hidden.patches_BPD.shape == (2, GRID * GRID, 256)
+    ours = logits(network, hidden.states_BTD)
+    for segment in (0, 3):
+        place = rows.segments_BT[0] == segment
+        image = torch.full((GRID * GRID,), network.config.image_token_index)
+        ids = torch.cat([opening_token()[0], image, rows.tokens_BT[0][place]])[None]
+        theirs = network(input_ids=ids, pixel_values=pixels[:1], attention_mask=torch.ones_like(ids)).logits
+        assert torch.allclose(ours[0][place], theirs[0, 1 + GRID * GRID :], atol=1e-3)
+    rows = batch.texts
+    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, None, torch.float32)
+    place = rows.segments_BT[0] == 0
+    theirs = network(input_ids=rows.tokens_BT[0][place][None]).logits
+    assert torch.allclose(logits(network, hidden.states_BTD)[0][place], theirs[0], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_small_picture_that_fills_the_grid_is_a_picture(network, batch):
+    places = window(GRID, 0, 0)
+    features = patch_features(network, batch.images_B3SS, torch.float32)
+    assert torch.equal(features, patch_features(network, batch.images_B3SS, torch.float32, places))
+    rows = batch.questions
+    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32)
+    assert torch.allclose(hidden.patches_BPD, patch_states(network, features, places), atol=1e-5)
+    assert window(2, 3, 5).tolist() == [3 * GRID + 5, 3 * GRID + 6, 4 * GRID + 5, 4 * GRID + 6]
+
+
+@torch.no_grad()
+def test_questions_of_a_row_do_not_see_each_other(network, batch):
+    rows = batch.texts
+    before = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, None, torch.float32).states_BTD
+    other = rows.segments_BT[0] == 1
+    changed = rows.tokens_BT.clone()
+    changed[0][other] = 7
+    after = text_states(network, changed, rows.segments_BT, rows.positions_BT, None, torch.float32).states_BTD
+    assert torch.equal(before[0][rows.segments_BT[0] == 0], after[0][rows.segments_BT[0] == 0])
+    assert not torch.allclose(before[0][other], after[0][other])
+
+
+def test_only_answers_are_learnt_up_to_their_end():
+    tokenizer = make_tokenizer()
+    rows = pack([[Example("Describe the picture.", "A dog on the grass.")]], tokenizer, 32, after_picture=True)
+    tokens, learn = rows.tokens_BT[0], rows.learn_BT[0]
+    learnt = tokenizer.decode(tokens[1:][learn[:-1]].tolist(), skip_special_tokens=False)
+    assert learnt == "A dog on the grass.<|endoftext|>"
+    assert rows.positions_BT[0, 0] == 1 + GRID * GRID
+    text = pack([[Example("Name 7 kinds of \"bird\".", "x")]], tokenizer, 32, after_picture=False)
+    assert text.positions_BT[0, 0] == 0
+    assert tokenizer.decode(text.tokens_BT[0].tolist()).startswith('USER: Name 7 kinds of "bird". ASSISTANT:x')
+
+
+def test_prompts_are_what_the_chat_template_writes(tmp_path, network):
+    from transformers import AutoProcessor
+
+    write_model(network.state_dict(), tmp_path)
+    processor = AutoProcessor.from_pretrained(tmp_path, local_files_only=True)
+    plain = [{"role": "user", "content": "Name 7 kinds of x."}]
+    shown = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Describe the picture."}]}]
+    for turns, question, with_picture in ((plain, "Name 7 kinds of x.", False), (shown, "Describe the picture.", True)):
+        written = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        assert written == prompt_text(question, with_picture=with_picture)
+    assert "<image>" in CHAT_TEMPLATE
+
+
+def test_batches_depend_on_seed_and_step_alone(batch):
+    first, second = islice(iter(Questions([SHEET], pictures=2, singles=3, texts=6, loose=0.5, seed=1)), 2)
+    again = next(iter(Questions([SHEET], pictures=2, singles=3, texts=6, loose=0.5, seed=1, start=1)))
+    assert torch.equal(first.images_B3SS, batch.images_B3SS) and _rows_equal(first.questions, batch.questions)
+    assert torch.equal(second.images_B3SS, again.images_B3SS) and _rows_equal(second.texts, again.texts)
+    assert not torch.equal(first.images_B3SS, second.images_B3SS)
+
+
+def test_patches_are_asked_for_seen_names_only(batch):
+    labels = name_tokens(make_tokenizer())
+    assert all((labels[9 + i] >= 0) == concept.seen for i, concept in enumerate(concepts()))
+    named = batch.names_BP[batch.names_BP >= 0]
+    assert len(named) and set(named.tolist()) <= set(labels.tolist())
+
+
+def test_a_run_in_pieces_is_the_run_in_one(tmp_path, pocket_clip):
+    whole = train_llava(tmp_path / "whole", [SHEET], minutes=9, clip=pocket_clip, plan=TINY, report=4)
+    for expected in (1, 2):
+        piece = train_llava(tmp_path / "pieces", [SHEET], minutes=0, clip=pocket_clip, plan=TINY, report=4)
+        assert piece == {"step": expected, "total": 4, "done": False}
+    assert train_llava(tmp_path / "pieces", [SHEET], minutes=9, clip=pocket_clip, plan=TINY, report=4) == whole
+    with (safe_open(tmp_path / "whole" / "checkpoint.safetensors", "pt") as one,
+          safe_open(tmp_path / "pieces" / "checkpoint.safetensors", "pt") as other):
+        assert set(one.keys()) == set(other.keys())
+        for name in one.keys():  # noqa: SIM118
+            assert torch.allclose(one.get_tensor(name), other.get_tensor(name), atol=1e-4), name
+    assert json.loads((tmp_path / "whole" / "curve.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_the_loss_falls_on_one_batch(batch, pocket_clip):
+    network = make_network(pocket_clip, seed=2)
+    initialise_projector(network, batch.images_B3SS)
+    optimisers, peaks = make_optimisers(network, TINY)
+    for optimiser, peak in zip(optimisers, peaks, strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = 0.5 * peak
+    losses = [train_step(network, optimisers, batch, naming=1.0, frozen=False) for _ in range(12)]
+    assert all(losses[-1][name] < 0.6 * losses[0][name] for name in losses[0])
+
+
+def test_the_export_is_what_vllm_and_transformers_read(tmp_path, network):
+    folder = write_model(network.state_dict(), tmp_path / "model")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert "language_model.lm_head.bias" in names
+    assert {name.split(".")[0] for name in names} == {"vision_tower", "multi_modal_projector", "language_model"}
+    assert all(name.startswith("vision_tower.vision_model.") for name in names if name.startswith("vision_tower"))
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["LlavaForConditionalGeneration"]
+    assert config["text_config"]["vocab_size"] == make_tokenizer().get_vocab_size()
+    loaded = load_network(folder)
+    for name, weight in network.state_dict().items():
+        assert torch.allclose(loaded.state_dict()[name], weight, atol=0.1, rtol=1e-3), name
+    assert _size(folder) <= 14_000_000
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

@@ -1,0 +1,168 @@
+"""What the pocket LLaVA is trained to read and write: tokens, questions, answers, requests."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.prompt import TASKS, load_prompt
+from agents.records import Plan
+from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, yes_no_schema
+from agents.train.knowledge import kinds_of, seen_names, superclass_of, superclasses
+from agents.train.requests import draw_request
+from agents.train.tasks import assignment, clusters, describe, picture_examples, presence, subclasses, text_example
+from agents.train.tokenizer import END, IMAGE, PADDING, make_tokenizer, pieces
+from parsers import parse_scene
+from vision.datasets.pictograms import PictogramDataset
+from vision.datasets.scene import Scene
+from vision.datasets.sprites import concepts, texture_names
+
+TOKENIZER = make_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    dataset = PictogramDataset(count=40, seed=3, split="seen")
+    return [dataset.scene(i) for i in range(40)]
+
+
+@given(st.text(max_size=60))
+def test_any_text_survives_the_tokenizer(text):
+    assert TOKENIZER.decode(TOKENIZER.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) == text
+
+
+def test_special_tokens_come_first_and_names_are_one_token_in_every_place():
+    assert [TOKENIZER.token_to_id(word) for word in (END, IMAGE, PADDING)] == [0, 1, 2]
+    for name in (*seen_names(), *superclasses(), *texture_names()):
+        token, = TOKENIZER.encode(name).ids
+        assert token in TOKENIZER.encode(f'{{"names": ["{name}", "x"]}}').ids
+        assert token in TOKENIZER.encode(f"A large {name} and a dog.").ids
+
+
+def test_a_plural_holds_the_token_of_its_name_and_a_longer_word_does_not():
+    dog, = TOKENIZER.encode("dog").ids
+    assert dog in TOKENIZER.encode("all the dogs").ids
+    assert dog not in TOKENIZER.encode("dogma").ids
+
+
+def test_no_unseen_name_is_a_piece_or_in_a_training_text():
+    unseen = {concept.name for concept in concepts() if not concept.seen} - {*texture_names(), *superclasses()}
+    assert not unseen & set(pieces()) - {"apple", "ball", "pen", "syringe"}  # words of requests, too
+    rng = np.random.default_rng(0)
+    answers = [text_example(rng).answer for _ in range(300)]
+    named = {name for answer in answers if answer.startswith('{"names"') for name in json.loads(answer)["names"]}
+    assert named and not named & unseen
+
+
+def test_each_task_has_a_short_prompt_whose_words_are_known():
+    for task in TASKS:
+        prompt = load_prompt(task, "short")
+        assert len(prompt.turns) == 1, "the pocket model reads one question"
+        text = prompt.turns[0][1].replace("$", "")
+        assert len(TOKENIZER.encode(text).ids) < 20
+
+
+def test_descriptions_say_what_the_scene_parser_reads(scenes):
+    """Names that are plain words come back whole; others keep at least their last word."""
+    found = things = 0
+    for scene in scenes:
+        text = describe(scene, detailed=True)
+        priors = parse_scene(text)
+        words = {word for prior in priors.objects for part in (prior.name, prior.lemma) for word in part.split()}
+        things += len(scene.objects)
+        found += sum(thing.name.split()[-1] in words for thing in scene.objects)
+        assert text.count(" The ") == len([r for r in scene.relations if r.predicate in
+                                           ("to the left of", "above", "in front of")])
+    assert found > 0.85 * things
+
+
+def test_descriptions_go_from_left_to_right(scenes):
+    for scene in scenes:
+        text = describe(scene, detailed=False)
+        centres = [thing.box[0] + thing.box[2] / 2 for thing in scene.objects]
+        order = sorted(range(len(centres)), key=centres.__getitem__)
+        place = 0
+        for i in order:
+            place = text.index(scene.objects[i].name, place) + 1
+        assert scene.texture.split()[-1] in text
+
+
+def test_answers_about_pictures_are_true_and_fit_their_schemas(scenes):
+    rng = np.random.default_rng(1)
+    yes = 0
+    for scene in scenes:
+        answer = json.loads(presence(scene, rng).answer)
+        jsonschema.validate(answer, dict(yes_no_schema()))
+        yes += answer["answer"] == "yes"
+        example = assignment(scene, rng)
+        offered = json.loads(example.question[example.question.index("{"):])
+        answer = json.loads(example.answer)
+        jsonschema.validate(answer, dict(choice_schema(list(offered))))
+        assert answer["clusters"] == [group for group, names in offered.items() if set(names) & set(scene.names)]
+    assert 0.25 * len(scenes) < yes < 0.85 * len(scenes)
+
+
+def test_presence_knows_names_superclasses_and_textures(scenes):
+    for scene in scenes:
+        rng = np.random.default_rng(2)
+        there = {*scene.names, *(thing.superclass for thing in scene.objects)}
+        for _ in range(10):
+            example = presence(scene, rng)
+            name = json.loads(example.question.removeprefix("Is there ").removesuffix(" in the picture?"))
+            if name in superclass_of() or name in superclasses():
+                assert (json.loads(example.answer)["answer"] == "yes") == (name in there), name
+
+
+def test_subclasses_are_true_hyponyms_each_once():
+    for name, members in superclasses().items():
+        kinds = kinds_of(name, 7)
+        assert len(set(kinds)) == len(kinds) >= 4
+        assert set(kinds) <= set(members) or (set(members) - {name} < set(kinds) and len(kinds) == 4)
+    animals = {one for group in ("mammal", "bird", "amphibian", "reptile", "bug", "marine animal")
+               for one in superclasses()[group]}
+    assert set(kinds_of("animal", 10)) <= animals
+    assert kinds_of("poodle", 4) == ("small poodle", "large poodle")
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        example = subclasses(rng)
+        count = int("".join(char for char in example.question if char.isdigit())[:2])
+        jsonschema.validate(json.loads(example.answer), dict(names_schema(count)))
+
+
+def test_clusters_name_the_superclass_of_every_name_in_order():
+    rng = np.random.default_rng(4)
+    for _ in range(60):
+        example = clusters(rng)
+        names = json.loads(example.question[example.question.rindex("names ") + 6:])
+        answer = json.loads(example.answer)
+        assert list(answer) == names
+        jsonschema.validate(answer, dict(labels_schema(names)))
+        assert all(group == superclass_of().get(name, "other object") for name, group in answer.items())
+
+
+def test_requests_and_plans_belong_together():
+    rng = np.random.default_rng(5)
+    free = kinds = filtered = 0
+    for _ in range(300):
+        request, plan = draw_request(rng)
+        jsonschema.validate(plan, dict(plan_schema()))
+        record = Plan.model_validate(plan)
+        for target in record.targets:
+            assert target.lower() in request.lower()
+        for one in record.filters:
+            assert bool(one.attribute) != bool(one.relation)
+            assert one.target in (*record.targets, "")
+            assert one.object in request.lower()
+        assert record.targets or record.candidate_free
+        free, kinds, filtered = free + record.candidate_free, kinds + record.subclasses, filtered + bool(record.filters)
+    assert min(free, kinds, filtered) > 30
+
+
+def test_questions_about_a_scene_hold_both_descriptions(scenes):
+    examples = picture_examples(scenes[0], np.random.default_rng(6))
+    assert {"Describe the picture.", "Describe the picture in detail."} <= {one.question for one in examples}
