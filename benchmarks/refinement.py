@@ -36,6 +36,7 @@ METHODS = {
     "full": FULL,
     "full, 10 steps": f"{FULL},iterations=10",
     "pydensecrf": "pydensecrf",
+    "pydensecrf, stride 1": "pydensecrf:stride=1",
     "pydensecrf binary": "pydensecrf:binary=true",
     "torch-crf": "torch-crf",
     "pamr": "pamr",
