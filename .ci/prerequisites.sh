@@ -34,6 +34,7 @@ fi
 
 if [ -n "$LEXISEG_SERVERS" ]; then
     command -v redis-server >/dev/null 2>&1 || missing redis-server "the command redis-server was not found"
+    command -v rabbitmq-server >/dev/null 2>&1 || missing rabbitmq-server "the command rabbitmq-server was not found"
     command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 \
         || missing postgresql "the command postgres was not found"
 fi

@@ -1,8 +1,9 @@
-"""Quality on pictogram scenes: `python -m benchmarks.pictograms [names] [naming] [superclasses] [ensembles]`.
+"""Quality on pictogram scenes: `python -m benchmarks.pictograms [TASK]...`, all tasks if none is named.
 
 names: mIoU of fine names (seen and unseen apart) with present+20 candidates. naming: every object against all 786
 names. superclasses: the 48 super-classes plain, with subclasses, with exchanged lists. ensembles: super-classes over
-the number of subclasses and the ensembles. Every table shows the control, the same masks with exchanged names. The
+the number of subclasses and the ensembles. variants: names and super-classes (10 subclasses) over the dense variants.
+Every table shows the control, the same masks with exchanged names. The
 lists are `models/pocket/vocabularies/pictogram_superclasses.yaml`, written from general knowledge.
 """
 
@@ -19,6 +20,7 @@ import torch
 from parsers.vocabulary import Vocabulary
 from vision import ClipSettings, load_segmenter, resolve_model
 from vision.clip.encoder import ClipEncoder
+from vision.clip.settings import VARIANTS
 from vision.clip.text import TextEncoder
 from vision.datasets.base import superclasses_of
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, PictogramDataset
@@ -27,10 +29,10 @@ from vision.datasets.superclasses import SuperclassView
 from vision.evaluate import EvalRun, evaluate, shuffle_subclasses
 from vision.models import load_card
 
-TASKS = ("names", "naming", "superclasses", "ensembles")
+TASKS = ("names", "naming", "superclasses", "ensembles", "variants")
 LISTS = Path(__file__).resolve().parents[1] / "models/pocket/vocabularies/pictogram_superclasses.yaml"
 COUNTS = (0, 1, 3, 5, 7, 10)
-ENSEMBLES = ("code", "softmax", "max", "map-mean")
+ENSEMBLES = ("code", "softmax", "mean", "max", "map-mean", "mask-vote", "super+lambda")
 
 
 def names_table(dataset: PictogramDataset, model: Path) -> list[dict]:
@@ -76,11 +78,12 @@ def naming_table(dataset: PictogramDataset, model: Path) -> list[dict]:
 
 
 def superclass_run(dataset: PictogramDataset, model: Path, count: int, ensemble: str,
-                   knowledge: Vocabulary | None) -> EvalRun:
+                   knowledge: Vocabulary | None, refine: str = "none") -> EvalRun:
     """All 48 super-classes and the textures as candidates of every scene."""
     settings = ClipSettings(subclass_count=count, ensemble=ensemble)
     view = SuperclassView(dataset, superclasses_of(dataset))
-    return evaluate(view, load_segmenter("clip", model, settings=settings), absent=None, knowledge=knowledge)
+    return evaluate(view, load_segmenter("clip", model, settings=settings), absent=None, knowledge=knowledge,
+                    refine=refine)
 
 
 def superclass_row(run: EvalRun, lists: str, count: int, ensemble: str) -> dict:
@@ -89,12 +92,18 @@ def superclass_row(run: EvalRun, lists: str, count: int, ensemble: str) -> dict:
 
 
 def superclass_table(dataset: PictogramDataset, model: Path) -> list[dict]:
-    """Plain names, the default ensemble with 10 subclasses, and the same with exchanged lists."""
+    """Plain names, the default ensemble with 10 subclasses, and the same with exchanged lists; with and without
+    refinement; in scenes of seen names alone and in scenes of all names, of which a sixth is unknown to the model."""
     lists = Vocabulary.load(LISTS)
     ensemble = load_card(model).ensemble
-    rows = [superclass_row(superclass_run(dataset, model, 0, ensemble, None), "none", 0, ensemble)]
-    for name, knowledge in (("own", lists), ("exchanged", shuffle_subclasses(lists))):
-        rows.append(superclass_row(superclass_run(dataset, model, 10, ensemble, knowledge), name, 10, ensemble))
+    rows = []
+    for split in ("seen", "all"):
+        scenes = PictogramDataset(count=len(dataset), seed=dataset.seed, split=split, sprites=dataset.sprites)
+        for refine in ("none", "pydensecrf"):
+            for name, count, knowledge in (("none", 0, None), ("own", 10, lists),
+                                           ("exchanged", 10, shuffle_subclasses(lists))):
+                run = superclass_run(scenes, model, count, ensemble, knowledge, refine)
+                rows.append({"scenes of": split, "refine": refine} | superclass_row(run, name, count, ensemble))
     return rows
 
 
@@ -105,6 +114,29 @@ def ensemble_table(dataset: PictogramDataset, model: Path) -> list[dict]:
     for count in COUNTS[1:]:
         rows += [superclass_row(superclass_run(dataset, model, count, ensemble, lists), "own", count, ensemble)
                  for ensemble in ENSEMBLES]
+    return rows
+
+
+def variant_table(dataset: PictogramDataset, model: Path) -> list[dict]:
+    """Every dense variant with the ensemble and the numbers of the model card, and below them what an open_clip model
+    without a card gets: `naclip`, `softmax`, logits of 40 x cosine, the soft presence test."""
+    view, lists = SuperclassView(dataset, superclasses_of(dataset)), Vocabulary.load(LISTS)
+    rows = []
+    for name, settings in (
+            *((variant, ClipSettings(variant=variant, subclass_count=10)) for variant in VARIANTS if variant != "auto"),
+            ("resclip, one pass", ClipSettings(variant="resclip", feedback=False, subclass_count=10)),
+            ("without a card", ClipSettings(variant="naclip", ensemble="softmax", logit_scale=40.0, temperature=0.02,
+                                            subclass_count=10))):
+        segmenter = load_segmenter("clip", model, settings=settings)
+        if name == "without a card":
+            segmenter.card.thresholds.clear()
+        run = evaluate(dataset, segmenter, absent=20)
+        above = evaluate(view, segmenter, absent=None, knowledge=lists)
+        found = {group: percent(run.groups[group].miou) for group in ("seen", "unseen", "texture")}
+        rows.append({"variant": name} | found
+                    | {"super-classes": percent(above.groups["super-classes"].miou),
+                       "control": percent(above.control_groups["super-classes"].miou),
+                       "scenes/s": round(run.images / run.seconds, 1)})
     return rows
 
 
@@ -134,7 +166,7 @@ def main() -> None:
     dataset = PictogramDataset(count=given.scenes, seed=given.seed, sprites=given.sprites)
     model = resolve_model(given.model, "clip")
     makers = {"names": names_table, "naming": naming_table, "superclasses": superclass_table,
-              "ensembles": ensemble_table}
+              "ensembles": ensemble_table, "variants": variant_table}
     results = {}
     for task in given.tasks:
         results[task] = makers[task](dataset, model)

@@ -149,7 +149,7 @@ def descriptions(ask: Asker, dataset: PictogramDataset, show: int) -> dict[str, 
     found = {}
     for task in ("describe-detailed", "describe-simple"):
         counts = Counts()
-        texts = [ask(task, Picture.from_array(dataset.scene(i).image_HW3)) for i in range(len(dataset))]
+        texts = [ask(task, Picture(dataset.scene(i).image_HW3)) for i in range(len(dataset))]
         for i, priors in enumerate(parse_scenes(texts)):
             count(dataset.scene(i), priors, counts)
             if i < show:
@@ -164,7 +164,7 @@ def questions(ask: Asker, dataset: PictogramDataset) -> dict[str, float]:
     right = {"presence": 0, "assign": 0}
     for i in range(len(dataset)):
         scene = dataset.scene(i)
-        picture, rng = Picture.from_array(scene.image_HW3), np.random.default_rng([DRAWN, i])
+        picture, rng = Picture(scene.image_HW3), np.random.default_rng([DRAWN, i])
         for task, example in (("presence", presence(scene, rng)), ("assign", assignment(scene, rng))):
             schema = yes_no_schema() if task == "presence" else choice_schema(_options(example))
             right[task] += ask(task, picture, dict(schema), question=example.question) == example.answer

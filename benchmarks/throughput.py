@@ -2,6 +2,8 @@
 
 A ratio compares `run_job` (decode, score, refine, write, report) with the bare encoder of the same model on tensors
 that are ready, in batches of the same size, in one process and alternating, so that the machine's mood cancels out.
+CPU milliseconds are those of this process, which do not depend on what else the machine does; with `pydensecrf` the
+refinement runs in other processes and is not among them.
 """
 
 from __future__ import annotations
@@ -54,18 +56,20 @@ def random_vit(folder: Path) -> Path:
 
 
 @torch.inference_mode()
-def bare_rate(model: torch.nn.Module, side: int, count: int) -> float:
-    """Images per second of `encode_image` on ready batches."""
+def bare_rate(model: torch.nn.Module, side: int, count: int) -> tuple[float, float]:
+    """Images per second and CPU milliseconds per image of `encode_image` on ready batches."""
     images_B3SS = torch.randn(BATCH, 3, side, side)
     model.encode_image(images_B3SS)
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     for _ in range(count // BATCH):
         model.encode_image(images_B3SS)
-    return count // BATCH * BATCH / (time.perf_counter() - started)
+    images = count // BATCH * BATCH
+    return images / (time.perf_counter() - started), 1000 * (time.process_time() - cpu_started) / images
 
 
 def ratios(model_dir: Path, side: int, count: int, rounds: int, work: Path) -> dict[str, dict[str, float]]:
-    """Per refinement: medians of the job's and the bare encoder's images/s, and of their ratio."""
+    """Per refinement: medians of the job's and the bare encoder's images/s, of their ratio, and of CPU milliseconds per
+    image."""
     save_scenes(work / "images", count, side)
     segmenter = load_segmenter("clip", model_dir, settings=ClipSettings(templates="plain", batch_size=BATCH))
     model = create_model(f"local-dir:{model_dir}").eval()
@@ -74,14 +78,17 @@ def ratios(model_dir: Path, side: int, count: int, rounds: int, work: Path) -> d
     for method in ("none", "pydensecrf"):
         rows = []
         for number in range(rounds + 1):
-            bare = bare_rate(model, side, count)
+            bare, bare_ms = bare_rate(model, side, count)
             spec = JobSpec(inputs=(str(work / "images"),), vocabulary=vocabulary, out=str(work / f"{method}{number}"),
                            model=str(model_dir), refine=method, batch=BATCH, settings={"templates": "plain"})
+            cpu_started = time.process_time()
             job = run_job(spec, segmenter=segmenter).images_per_s
-            rows.append((job, bare, job / bare))
-        job, bare, ratio = (statistics.median(column) for column in zip(*rows[1:], strict=True))  # first: warm-up
+            rows.append((job, bare, job / bare, 1000 * (time.process_time() - cpu_started) / count, bare_ms))
+        rows = rows[1:]  # the first one warms up
+        job, bare, ratio, job_ms, bare_ms = (statistics.median(column) for column in zip(*rows, strict=True))
         table[method] = {"job images/s": round(job, 1), "bare images/s": round(bare, 1), "ratio": round(ratio, 2),
-                         "lowest": round(min(row[2] for row in rows[1:]), 2)}
+                         "lowest": round(min(row[2] for row in rows), 2),
+                         "job CPU ms": round(job_ms, 1), "bare CPU ms": round(bare_ms, 1)}
     return table
 
 

@@ -36,6 +36,11 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     WORKER_DIED = "worker-died"
     INTERNAL = "internal"
+    # the ground truth of one image
+    LABEL_MISSING = "label-missing"
+    LABEL_UNREADABLE = "label-unreadable"
+    LABEL_SIZE = "label-size"
+    LABEL_UNKNOWN_ID = "label-unknown-id"
     # the whole request
     NO_INPUTS = "no-inputs"
     FOLDER_UNREADABLE = "folder-unreadable"

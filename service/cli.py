@@ -10,6 +10,7 @@ import typer
 
 from service import options as o
 from service.app import EXIT_CHECK_FAILED, EXIT_SOME_FAILED, LexisegGroup
+from service.cli_jobs import ExportFormat, ExportTo, ImagePrefix, PerClass, Unmatched, jobs_app
 from service.offline import go_offline
 
 app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
@@ -17,32 +18,29 @@ app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_co
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                               help="Check, show, match, merge, compare and freeze vocabulary files.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List and verify models.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify and convert models.")
 app.add_typer(vocabulary_app, name="vocabulary")
-jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
-                       help="Large jobs: submit them, watch, steer and verify. Workers are started by lexiseg up.")
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
+tokens_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may use the HTTP API, and how far.")
+app.add_typer(tokens_app, name="tokens")
 
 VocabularyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A vocabulary file (.yaml or .json).")]
-
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="The id of a job, its beginning, or its --out.")]
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures, folders, patterns, and manifests "
-                                             "(.jsonl, .csv).")]
-Out = Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")]
-Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive: before all batch jobs.")]
 
 
 def print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("lexiseg")
-        except PackageNotFoundError:
-            number = "(not installed: run from a checkout)"
-        typer.echo(f"lexiseg {number}")
+        typer.echo(f"lexiseg {version_number()}")
         raise typer.Exit
+
+
+def version_number() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("lexiseg")
+    except PackageNotFoundError:
+        return "(not installed: run from a checkout)"
 
 
 @app.callback()
@@ -56,11 +54,13 @@ def segment(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUTS...", help="Pictures and folders of pictures.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for masks and report.", metavar="DIR")],
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
-    variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
+    variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    device: o.Device = "auto",
+    draft: o.Draft = False,
+    device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Segment pictures with the names you give.
 
@@ -69,10 +69,11 @@ def segment(
     from service.segment import run_segment
 
     settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+                                           tile=tile, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None)
     failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
-                         device=device)
+                         device=device, as_json=json)
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -80,16 +81,8 @@ def segment(
 @app.command()
 def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder of a finished job.")],
-    format: Annotated[str, typer.Option("--format", help="coco, panoptic, png, yolo, label-studio, cvat.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to write; an earlier export of the same "
-                                                                 "format in it is replaced.")],
-    per_class: Annotated[bool, typer.Option("--per-class", help="One segment per class and picture, not one per "
-                                                                "connected part.")] = False,
-    unmatched: Annotated[str, typer.Option("--unmatched", help="Classes without maps_to: keep, drop, error.")]
-    = "keep",
-    image_prefix: Annotated[str | None, typer.Option("--image-prefix", metavar="TEXT", help="Label Studio: what stands "
-                                                     "before a picture's name in its address. "
-                                                     "[default: /data/local-files/?d=]")] = None,
+    format: ExportFormat, to: ExportTo, per_class: PerClass = False, unmatched: Unmatched = "keep",
+    image_prefix: ImagePrefix = None,
 ) -> None:
     """Write the masks of a job for another program."""
     from service.export import run_export
@@ -100,10 +93,12 @@ def export(
 @app.command("eval")
 def eval_command(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="pictograms[:count=N,seed=N,split=seen], "
-                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too).")],
+                                           "camvid:PATH[,split=train], folder:PATH (a job's OUT is one, too), or a "
+                                           "published protocol: voc21, voc20, context60, context59, coco-object, "
+                                           "coco-stuff171, ade150, ade847, each :PATH[,split=val][,names=LIST].")],
     candidates: Annotated[str, typer.Option("--candidates", metavar="all|present|present+N",
                                             help="Names looked for in each picture: all; its own; "
-                                            "its own and N absent ones.")],
+                                            "its own and N absent ones.")] = "all",
     always: Annotated[str | None, typer.Option("--always", help='Names looked for everywhere: "sky, road".')] = None,
     super_: Annotated[bool, typer.Option("--super", help="Score super-classes in place of names.")] = False,
     super_classes: Annotated[Path | None, typer.Option("--super-classes", metavar="FILE", help=
@@ -111,9 +106,11 @@ def eval_command(
     vocabulary: Annotated[Path | None, typer.Option("--vocabulary", help="Subclasses and synonyms for the names; "
                           "scores plain names, these, and these exchanged between classes.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N pictures.", metavar="N")] = None,
-    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures whose files are missing or do not "
+                                           "fit, and count them by reason.")] = False,
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
-    overlap: o.Overlap = None, device: o.Device = "auto", json: o.AsJson = False,
+    overlap: o.Overlap = None, precision: o.Precision = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
@@ -122,15 +119,51 @@ def eval_command(
     from service.console import say_json
     from service.evaluate import run_eval, show_report
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
+    options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
+               "overlap": overlap, "refine": refine, "precision": precision}
+    settings, refinement = o.settings_from(preset, **options)
+    given = [name for name, value in options.items() if value is not None]
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
-                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, model=model,
-                      backend=backend, settings=settings, refine=refinement, device=device)
+                      superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
+                      model=model, backend=backend, preset=preset, settings=settings, given=given, refine=refinement,
+                      device=device, quiet=json)
     if json:
         say_json(report.model_dump(mode="json"))
     else:
         show_report(report)
+
+
+@app.command()
+def benchmark(
+    model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
+    ensemble: o.Ensemble = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None, draft: o.Draft = False, device: o.Device = "auto",
+    size: Annotated[str, typer.Option("--size", metavar="WxH", help="Width and height of the pictures.")] = "500x375",
+    images: Annotated[int, typer.Option("--images", min=1, max=10_000, metavar="N", help="Pictures.")] = 32,
+    classes: Annotated[int, typer.Option("--classes", metavar="N", help="Classes, with the background.")] = 21,
+    subclasses: Annotated[int, typer.Option("--subclasses", metavar="K", help="Invented subclasses of each.")] = 7,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, max=100, help="Runs of the whole; the median counts.")] = 3,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Of an hour of this machine, for the price of "
+                                                "100,000 images.")] = None,
+    json: o.AsJson = False,
+) -> None:
+    """Measure a model on this machine: images per second of each stage, end to end, and of the bare encoder; memory.
+
+    Pictures and names are invented, so nothing but the model is needed.
+    """
+    from service.benchmark import run_benchmark, show_benchmark
+    from service.console import say_json
+
+    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, tile=tile, overlap=overlap,
+                                           refine=refine,
+                                           precision=precision, draft=draft or None)
+    report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,
+                           subclasses=subclasses, rounds=rounds, settings=settings, refine=refinement, device=device,
+                           price=price, quiet=json)
+    if json:
+        say_json(report.model_dump(mode="json"))
+    else:
+        show_benchmark(report)
 
 
 @app.command()
@@ -356,6 +389,35 @@ def models_verify(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
+@models_app.command("convert-simseg")
+def models_convert_simseg(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="simseg.vit-s.pth or simseg.vit-b.pth.")],
+    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="DIR", help="A folder with the tokenizer files of "
+                                            "bert-base-uncased (vocab.txt or tokenizer.json).")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The model directory to write.")],
+    half: Annotated[bool, typer.Option("--half", help="Store in half precision, half as large.")] = False,
+) -> None:
+    """Turn a SimSeg checkpoint into a model directory of safetensors. Pickled objects are refused."""
+    from service.models import convert_simseg
+
+    convert_simseg(checkpoint, tokenizer, to, half)
+
+
+@models_app.command("convert-llava-phi2")
+def models_convert_llava_phi2(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The directory of a LLaVA-Phi2 checkpoint.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The directory to write: new or empty.")],
+    vision_tower: Annotated[Path | None, typer.Option("--vision-tower", metavar="DIR", help="The CLIP or SigLIP, as "
+                            "transformers saves it, for a checkpoint that comes without one.")] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="bfloat16, float32.")] = "bfloat16",
+    json: o.AsJson = False,
+) -> None:
+    """Make a LLaVA-Phi2 checkpoint, of any published layout, ready for vLLM and transformers."""
+    from service.models import convert_llava_phi2
+
+    convert_llava_phi2(source, target, vision_tower, dtype, json)
+
+
 @app.command()
 def up(
     workers: Annotated[int | None, typer.Option("--workers", min=1, max=64, metavar="N", help="Processes for "
@@ -368,144 +430,44 @@ def up(
     run(workers, until_done)
 
 
-@jobs_app.command("submit")
-def jobs_submit(
-    inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
-    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
-    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; others than loopback need tokens.")]
+    = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 8420,
 ) -> None:
-    """Enter a job, or more pictures for the job that --out has already."""
-    from service import jobs
+    """Serve the HTTP API. LEXISEG_API_ROOTS names the folders that jobs may read; docs/api.md lists all settings."""
+    from service import serve as command
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
-                               settings=settings, preset=preset, refine=refinement, overlay=overlay,
-                               confidence=confidence, device=device), priority=priority, as_json=json)
+    command.serve(host, port)
 
 
-@jobs_app.command("sample")
-def jobs_sample(
-    inputs: Inputs, out: Out,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="N", help="Pictures to begin with.")] = 50,
-    classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
-    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
-    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    device: o.Device = "auto", json: o.AsJson = False,
+@tokens_app.command("add")
+def tokens_add(
+    name: Annotated[str, typer.Argument(help="Who it is for.")],
+    scope: Annotated[str, typer.Option("--scope", help="read, submit, or admin; each holds those before it.")]
+    = "submit",
 ) -> None:
-    """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
-    from service import jobs
+    """Make a token and show it once."""
+    from service import serve as command
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
-                               settings=settings, preset=preset, refine=refinement, overlay=overlay,
-                               confidence=confidence, device=device), priority="interactive", sample=count,
-                as_json=json)
+    command.add_token(name, scope)
 
 
-@jobs_app.command("estimate")
-def jobs_estimate(
-    inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "default", ensemble: o.Ensemble = None,
-    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
-    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    device: o.Device = "auto",
-    measure: Annotated[int, typer.Option("--measure", min=1, max=1000, metavar="N",
-                                         help="Pictures to measure the time on.")] = 32,
-    json: o.AsJson = False,
-) -> None:
-    """Count pictures and unreadable files, and say what time and room a job would take. Nothing is written."""
-    from service import jobs
+@tokens_app.command("list")
+def tokens_list() -> None:
+    """Names and scopes of the tokens."""
+    from service import serve as command
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine)
-    jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
-                                 settings=settings, preset=preset, refine=refinement, overlay=overlay,
-                                 confidence=confidence, device=device), measure, json)
+    command.list_tokens()
 
 
-@jobs_app.command("list")
-def jobs_list(json: o.AsJson = False) -> None:
-    """Show all jobs."""
-    from service import jobs
+@tokens_app.command("remove")
+def tokens_remove(name: Annotated[str, typer.Argument()]) -> None:
+    """End a token at once."""
+    from service import serve as command
 
-    jobs.show_list(json)
-
-
-@jobs_app.command("show")
-def jobs_show(job: JobName, json: o.AsJson = False) -> None:
-    """Show one job: states, rate, what went wrong and what to do."""
-    from service import jobs
-
-    jobs.show(job, json)
-
-
-@jobs_app.command("watch")
-def jobs_watch(job: JobName) -> None:
-    """Follow a job until it is over.
-
-    Exit code 3 if some pictures failed or the job was ended early."""
-    from service import jobs
-
-    if not jobs.watch(job):
-        raise typer.Exit(EXIT_SOME_FAILED)
-
-
-@jobs_app.command("pause")
-def jobs_pause(job: JobName) -> None:
-    """Begin no further pictures of a job."""
-    from service import jobs
-
-    jobs.steer(job, "pause")
-
-
-@jobs_app.command("resume")
-def jobs_resume(job: JobName) -> None:
-    """Go on with a job that was paused or stopped, or whose sample is done."""
-    from service import jobs
-
-    jobs.steer(job, "resume")
-
-
-@jobs_app.command("cancel")
-def jobs_cancel(job: JobName) -> None:
-    """End a job; what is finished stays."""
-    from service import jobs
-
-    jobs.steer(job, "cancel")
-
-
-@jobs_app.command("retry")
-def jobs_retry(
-    job: JobName,
-    failed: Annotated[bool, typer.Option("--failed", help="Pictures that failed or were quarantined.")] = False,
-) -> None:
-    """Try failed pictures again."""
-    from parsers.errors import Code, SettingError
-    from service import jobs
-
-    if not failed:
-        raise SettingError(Code.SETTING_INVALID, "Nothing was said to be tried again.", "--failed",
-                           f"lexiseg jobs retry {job} --failed")
-    jobs.retry(job)
-
-
-@jobs_app.command("verify")
-def jobs_verify(job: JobName, json: o.AsJson = False) -> None:
-    """Compute the digest of everything a job wrote again and compare.
-
-    Exit code 1 if a file is not as it was written or a picture is not finished."""
-    from service import jobs
-
-    if not jobs.verify(job, json):
-        raise typer.Exit(EXIT_CHECK_FAILED)
+    command.remove_token(name)
 
 
 def main() -> None:

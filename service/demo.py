@@ -1,38 +1,52 @@
-"""`lexiseg demo`: pictogram scenes that no model was trained on, segmented three times."""
+"""`lexiseg demo`: pictogram scenes that no model was trained on, segmented by three jobs that go the whole way through
+ledger, queue and a worker, and exported."""
 
 from __future__ import annotations
 
 import io
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from parsers.errors import Code, JobError, MissingPackageError
 from parsers.files import pretty_json, write_atomic
 from parsers.vocabulary import Vocabulary
-from service.console import console, say, warn
+from service.console import console, progress, say, warn
 from service.evaluate import percent
-from service.segment import run_with_progress
-from vision import ClipSettings, load_segmenter
+from service.jobs import line_of
+from service.up import gpu_devices
 from vision.datasets.base import EvalDataset, superclasses_of
 from vision.datasets.folder import read_classes, read_labels
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.superclasses import SuperclassView
 from vision.evaluate import EvalRun, evaluation_vocabulary, score_masks
 from vision.models import models_root, resolve_model
-from workers import JobSpec
+from workers import JobSpec, read_job
+from workers.exports import export_job
+from workers.ledger import JobState, Ledger, open_ledger
+from workers.outputs import prepare_out
+from workers.progress import read_progress
+from workers.queue.settings import QueueSettings, read_settings
+from workers.queue.supervisor import Supervisor
+from workers.submit import submit
 
 SCENES = 12
 HELD_OUT_SEED = 4242
 """Training draws its scenes from seeds above all of the dataset's, validation from other ones."""
+SHARD = 4
+"""Scenes that one message stands for."""
 SUBCLASSES = "pocket/vocabularies/pictogram_superclasses.yaml"
 """Below the models' folder: finer names of the super-classes, not taken from the scenes shown here."""
 
 
 def run(out: Path, model: str | None = None) -> list[EvalRun]:
-    """Makes scenes with their ground truth in OUT/scenes, segments them into OUT/names, OUT/superclasses and
-    OUT/superclasses-with-subclasses, prints the mIoU of each and says where things are. Raises LexisegError."""
+    """Makes scenes with their ground truth in OUT/scenes, submits three jobs over them, OUT/names, OUT/superclasses and
+    OUT/superclasses-with-subclasses, works them off as `lexiseg up` does, exports the first, prints the mIoU of each
+    and says where things are. Everything is in OUT, ledger and queue among it. Raises LexisegError."""
     dataset = PictogramDataset(count=SCENES, seed=HELD_OUT_SEED)
     scenes = out / "scenes"
     save_scenes(dataset, scenes)
@@ -47,19 +61,68 @@ def run(out: Path, model: str | None = None) -> list[EvalRun]:
         ("superclasses-with-subclasses", wide, evaluation_vocabulary(super_names, False, known)),
     ]
     directory = resolve_model(model, "clip")
-    segmenter = load_segmenter("clip", directory, settings=ClipSettings())
+    specs = {name: JobSpec(inputs=(str(scenes / "images"),), vocabulary=vocabulary, out=str(out / name), backend="clip",
+                           model=str(directory), overlay=True) for name, _, vocabulary in tasks}
+    settings = replace(read_settings(), ledger=str(out.absolute() / "ledger.sqlite"), broker="filesystem")
+    clear(settings, [out / name for name in specs])
+    ledger = open_ledger(settings.ledger)
+    try:
+        job_ids = {name: submit(ledger, spec, shard_size=SHARD).job.id for name, spec in specs.items()}
+        work_off(settings, ledger, job_ids)
+    finally:
+        ledger.close()
     runs = []
-    for name, view, vocabulary in tasks:
-        spec = JobSpec(inputs=(str(scenes / "images"),), vocabulary=vocabulary, out=str(out / name), backend="clip",
-                       model=str(directory), overlay=True)
-        summary = run_with_progress(spec, segmenter, name)
-        warn(f"{name}: {message}" for message in summary.warnings)
+    for name, view, _ in tasks:
+        warn(f"{name}: {message}" for message in read_job(out / name).warnings)
         runs.append(score_job(name, view, out / name))
     show_runs(runs, directory)
     for name, _, _ in tasks:
         say(f"{name}: {out / name / 'masks'}, {out / name / 'overlays'}, {out / name / 'report.html'}")
+    export(out)
     say(f"pictures and ground truth: {scenes} (also: lexiseg eval folder:{scenes} --candidates present+20)")
+    say(f"the jobs: LEXISEG_LEDGER={settings.ledger} lexiseg jobs list")
     return runs
+
+
+def clear(settings: QueueSettings, outs: list[Path]) -> None:
+    """Takes away what an earlier demo left, so that this one does everything anew. Raises OutputError where a folder
+    holds something else."""
+    for out in outs:
+        prepare_out(out)
+        (out / "job.json").unlink(missing_ok=True)
+    for suffix in ("", "-wal", "-shm"):
+        Path(settings.ledger + suffix).unlink(missing_ok=True)
+    shutil.rmtree(settings.broker_folder, ignore_errors=True)
+
+
+def work_off(settings: QueueSettings, ledger: Ledger, job_ids: dict[str, str]) -> None:
+    """Starts a worker and the embedded queue, shows how far the jobs are, and stops both, at Ctrl-C, too. Raises
+    JobError where a job could not be done."""
+    say(f"{len(job_ids)} jobs are submitted; a worker is started, which takes a few seconds", "dim", stderr=True)
+    with progress("working off the jobs") as update, \
+            Supervisor(settings, workers=1, devices=gpu_devices()[:1]) as supervisor:
+
+        def look() -> None:
+            now = [read_progress(ledger, job_id) for job_id in job_ids.values()]
+            update(sum(one.finished for one in now), sum(one.total for one in now))
+
+        supervisor.run(until_done=True, on_tick=look, on_problem=lambda text: warn([text]))
+    for name, job_id in job_ids.items():
+        now = read_progress(ledger, job_id)
+        say(f"{name}: job {job_id}, {now.job.state}, {line_of(now)}")
+        if now.job.state != JobState.DONE:
+            raise JobError(Code.JOB_STATE, f"The job {name} is {now.job.state}: {now.job.error}", "",
+                           f"LEXISEG_LEDGER={settings.ledger} lexiseg jobs show {job_id}")
+
+
+def export(out: Path) -> None:
+    """The first job as COCO, where the package for it is installed."""
+    try:
+        record = export_job(out / "names", "coco", out / "coco")
+    except MissingPackageError as error:
+        warn([str(error)])
+        return
+    say(f"export: {out / 'coco' / 'annotations.json'}, {record.images} images as COCO")
 
 
 def with_always(names: list[str], dataset: EvalDataset) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +14,12 @@ from parsers.errors import Code, DatasetError
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, progress, say, warn
 from vision import ClipSettings, load_segmenter, resolve_model
-from vision.datasets import open_dataset
-from vision.datasets.base import superclasses_of
+from vision.datasets import PROTOCOLS, open_dataset
+from vision.datasets.base import EvalDataset, check_files, knowledge_of, superclasses_of, warnings_of
+from vision.datasets.listed import ListedDataset
+from vision.datasets.protocol import class_table, protocol_constants
 from vision.datasets.superclasses import SuperclassView
-from vision.evaluate import EvalRun, NameTable, evaluate, parse_candidates, shuffle_subclasses
+from vision.evaluate import EvalRun, NameTable, evaluate, parse_candidates, shuffle_subclasses, with_subclasses
 from vision.metrics import Scores
 
 SHOWN_CLASSES = 40
@@ -32,6 +36,21 @@ class EvalModel(BaseModel):
     digest: str
 
 
+PRESET_NAMES = {"sclip": "sclip", "simseg": "simseg", "llm-supervision": "simseg"}
+"""Preset to the list of names with which its figures were published; `plain` for the others."""
+
+
+class EvalProtocol(BaseModel):
+    """The published protocol of the dataset, and what its method's code sets for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    names: str
+    """The list of names that were looked for."""
+    constants: dict[str, Any]
+
+
 class EvalReport(BaseModel):
     """What `lexiseg eval --json` writes."""
 
@@ -39,6 +58,7 @@ class EvalReport(BaseModel):
 
     format_version: Literal[1] = 1
     dataset: str
+    protocol: EvalProtocol | None
     candidates: str
     always: tuple[str, ...]
     model: EvalModel
@@ -48,36 +68,71 @@ class EvalReport(BaseModel):
     runs: tuple[EvalRun, ...]
 
 
-def run_eval(dataset_spec: str, candidates: str, *, always: str | None = None, by_superclass: bool = False,
+def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None = None, by_superclass: bool = False,
              superclass_file: Path | None = None, vocabulary_file: Path | None = None, limit: int | None = None,
-             model: str | None = None, backend: str = "clip", settings: dict[str, Any] | None = None,
-             refine: str = "none", device: str = "auto") -> EvalReport:
+             skip_bad: bool = False, model: str | None = None, backend: str = "clip", preset: str = "lexiseg",
+             settings: dict[str, Any] | None = None, given: Collection[str] = (), refine: str = "none",
+             device: str = "auto", quiet: bool = False) -> EvalReport:
     """Scores plain names; with a vocabulary file also its subclasses, and its subclass lists exchanged between
-    classes. Raises LexisegError."""
+    classes.
+
+    For a dataset with a published protocol the preset chooses the list of names (`PRESET_NAMES`) and adds the
+    constants that its published code has for the dataset, except for the settings that are `given` by a person.
+    quiet: no bar. Raises LexisegError.
+    """
     absent = parse_candidates(candidates)
     extra = tuple(Vocabulary.from_names(always).names.values()) if always else ()
     knowledge = Vocabulary.load(vocabulary_file) if vocabulary_file else None
-    dataset = open_dataset(dataset_spec)
+    dataset = open_for_preset(dataset_spec, preset)
+    if not skip_bad:
+        check_files(dataset)
+    own_names, notes = knowledge_of(dataset), warnings_of(dataset)
+    if own_names and knowledge and not by_superclass:
+        knowledge = with_subclasses(own_names, knowledge)
+    protocol, settings = with_constants(dataset, preset, settings or {}, given)
     if by_superclass:
         superclasses = read_superclasses(superclass_file) if superclass_file else superclasses_of(dataset)
         dataset = SuperclassView(dataset, superclasses)
-    backend_settings = ClipSettings(**settings or {})
+        own_names = None
+    backend_settings = ClipSettings(**settings)
     segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=backend_settings)
-    warnings = tuple(segmenter.warnings(NameTable(dataset, extra, knowledge).vocabulary))
+    warnings = (*notes, *segmenter.warnings(NameTable(dataset, extra, knowledge or own_names).vocabulary))
     warn(warnings)
-    tasks: list[tuple[str, Vocabulary | None]] = [("names", None)]
+    tasks: list[tuple[str, Vocabulary | None]] = [("names", own_names)]
     if knowledge:
         tasks += [("names with subclasses", knowledge),
                   ("names with exchanged subclasses", shuffle_subclasses(knowledge))]
     runs = []
     for name, task_knowledge in tasks:
-        with progress(f"{dataset.name}, {name}") as update:
+        with progress(f"{dataset.name}, {name}", hidden=quiet) as update:
             runs.append(evaluate(dataset, segmenter, absent=absent, name=name, knowledge=task_knowledge, always=extra,
-                                 refine=refine, batch_size=backend_settings.batch_size, limit=limit,
-                                 on_progress=update))
-    return EvalReport(dataset=dataset.name, candidates=candidates, always=(*dataset.always, *extra),
+                                 refine=refine, device=device, batch_size=backend_settings.batch_size, limit=limit,
+                                 skip_bad=skip_bad, on_progress=update))
+    return EvalReport(dataset=dataset.name, protocol=protocol, candidates=candidates, always=(*dataset.always, *extra),
                       model=EvalModel(backend=backend, name=segmenter.card.name, digest=segmenter.digest),
-                      settings=settings or {}, refine=refine, warnings=warnings, runs=tuple(runs))
+                      settings=settings, refine=refine, warnings=warnings, runs=tuple(runs))
+
+
+def open_for_preset(spec: str, preset: str) -> EvalDataset:
+    """The dataset; a published protocol with the preset's list of names unless the text chooses one."""
+    kind, _, rest = spec.partition(":")
+    names = PRESET_NAMES.get(preset, "plain")
+    if kind not in PROTOCOLS or not rest or ",names=" in rest or names not in class_table(PROTOCOLS[kind][2]).lists:
+        return open_dataset(spec)
+    return open_dataset(f"{spec},names={names}")
+
+
+def with_constants(dataset: EvalDataset, preset: str, settings: dict[str, Any],
+                   given: Collection[str]) -> tuple[EvalProtocol | None, dict[str, Any]]:
+    """What the report says of the protocol, and the settings with the constants of the method's published code: that of
+    the variant under the preset `sclip`, SCLIP's where the variant has none."""
+    if not isinstance(dataset, ListedDataset):
+        return None, settings
+    variant = settings.get("variant", preset) if preset == "sclip" else preset
+    constants = protocol_constants(variant, dataset.protocol) or protocol_constants(preset, dataset.protocol)
+    known = {field.name for field in fields(ClipSettings)}
+    added = {name: value for name, value in constants.items() if name in known and name not in given}
+    return EvalProtocol(name=dataset.protocol, names=dataset.names, constants=constants), settings | added
 
 
 def read_superclasses(path: Path) -> dict[str, str]:
@@ -102,6 +157,13 @@ def show_report(report: EvalReport) -> None:
     images = report.runs[0].images
     say(f"{report.dataset}: {images} images, candidates {report.candidates}, model {report.model.name} "
         f"({report.model.digest[:12]}), refine {report.refine}")
+    if report.protocol:
+        constants = ", ".join(f"{name} {value}" for name, value in report.protocol.constants.items())
+        say(f"protocol {report.protocol.name}, names {report.protocol.names}; {constants or 'no constants'}; "
+            f"mIoU over all classes that occur or are predicted: {percent(report.runs[0].scores.miou_all)}")
+    if report.runs[0].skipped:
+        counted = ", ".join(f"{code} {count}" for code, count in report.runs[0].skipped.items())
+        say(f"left out: {counted}; docs/reasons.md explains the codes", "yellow", stderr=True)
     table = Table("", "classes", "mIoU", "control", "pixel accuracy", "mean accuracy", "images/s")
     for run in report.runs:
         add_row(table, run.name, run.scores, run.control, f"{run.images / run.seconds:.1f}" if run.seconds else "")
@@ -109,6 +171,8 @@ def show_report(report: EvalReport) -> None:
             add_row(table, f"  {group}", scores, run.control_groups[group], "")
     console().print(table)
     say("control: mIoU of the same masks with the candidate names of each image exchanged", "dim")
+    say("seconds: " + "; ".join(f"{run.name}: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds
+                                                            in run.stages.items()) for run in report.runs), "dim")
     if len(report.runs[0].per_class) <= SHOWN_CLASSES:
         classes = Table("IoU per class", *(run.name for run in report.runs), "pixels")
         for name, score in report.runs[0].per_class.items():

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+from parsers.errors import Code, JobError
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, progress, say, say_json, warn
 from service.segment import LOOKED_AT, photo_warnings
@@ -191,6 +192,19 @@ def estimate(spec: JobSpec, measured: int, as_json: bool) -> None:
     say(f"about {found.disk_bytes / 1e6:,.1f} MB of results; {found.free_bytes / 1e6:,.0f} MB are free in {spec.out}")
     if found.disk_bytes > found.free_bytes:
         warn([f"There is not enough room in {spec.out}."])
+
+
+def export(given: str, format: str, to: Path, **options: Any) -> None:
+    """Exports what a job left, in this process: nothing waits for a worker. options: those of `run_export`. Raises
+    JobError (`job-state`) for a job whose folder is not whole, or is being changed."""
+    from service.export import run_export
+
+    with the_ledger() as ledger:
+        job = ledger_jobs.find_job(ledger, given)
+    if job.state not in (JobState.DONE, JobState.SAMPLED):
+        raise JobError(Code.JOB_STATE, f"The job {job.id} is {job.state} and cannot be exported.",
+                       "A job that is done, or whose sample is.", f"lexiseg jobs watch {job.id}")
+    run_export(Path(job.out), format, to, **options)
 
 
 def verify(given: str, as_json: bool) -> bool:

@@ -1,4 +1,4 @@
-"""`lexiseg models`: what is here, and whether it is whole."""
+"""`lexiseg models`: what is here, whether it is whole, and language models made ready for vLLM."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from parsers.errors import LexisegError
-from service.console import console, say, say_json, show_error
+from service.console import console, printable, say, say_json, show_error
 from vision.models import Manifest, ModelCard, list_models, models_root, resolve_model, verify_model
 
 
@@ -51,6 +51,41 @@ def verify(names: list[str]) -> bool:
         else:
             say(f"{name}: {len(files)} files as they should be ({', '.join(files)})")
     return whole
+
+
+def convert_simseg(checkpoint: Path, tokenizer: Path, to: Path, half: bool) -> None:
+    """Turns a SimSeg checkpoint into a model directory. Raises ModelError."""
+    from vision.simseg.convert import convert_checkpoint
+
+    convert_checkpoint(checkpoint, tokenizer, to, half=half)
+    say(f"{to}: {sum(path.stat().st_size for path in to.iterdir()) / 1e6:.0f} MB; use it with --model {to}")
+
+
+def convert_llava_phi2(source: Path, target: Path, tower: Path | None, dtype: str, as_json: bool) -> None:
+    """Converts a LLaVA-Phi2 checkpoint and shows what was found, mapped and dropped."""
+    from agents.llava_phi2 import convert
+
+    report = convert.convert_llava_phi2(source, target, tower=tower, dtype=dtype)
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+        return
+    weights = ", ".join(f"{number} {part}" for part, number in report.weights.items())
+    towers = {None: "", True: " (the one given apart differs from it and was not used)",
+              False: " (the one given apart is the same)"}
+    say(f"found    {report.source_weights} weights in {len(report.source_files)} files: layout {report.wrapper}, Phi "
+        f"names {report.generation}")
+    say(f"mapped   {sum(report.weights.values())} weights ({weights}; {report.parameters / 1e9:.2f} billion numbers), "
+        f"{report.split} of them split out of fused ones")
+    say(f"dropped  {len(report.dropped)}: {', '.join(map(printable, report.dropped[:5])) or 'nothing'}"
+        + (f" and {len(report.dropped) - 5} more" if len(report.dropped) > 5 else ""))
+    say(f"tower    {'from the checkpoint' if report.tower == 'checkpoint' else f'from {tower}'}"
+        f"{towers[report.tower_differs]}; a picture becomes {report.image_tokens} tokens")
+    say(f"head     bias {'from the checkpoint' if report.head_bias == 'source' else 'of zeros: the source has none'}")
+    say(f"written  {report.dtype}, <image> is token {report.image_token}, the end of a text {report.end_token}; "
+        "conversion.json has all of this")
+    for note in report.notes:
+        say(f"note     {printable(note)}")
+    say(f"Next: docs/serving.md, or on this processor: make serve MODEL={target}")
 
 
 def model_name(directory: Path) -> str:

@@ -11,29 +11,44 @@ if TYPE_CHECKING:
     from parsers.vocabulary import Vocabulary
     from service.knowledge import LlmOptions
 
+SIMSEG: dict[str, Any] = {
+    "rule": "simseg", "presence": "hard", "presence_evidence": "super", "presence_top": 10, "presence_sigma": 1.0,
+    "presence_limit": 5, "refine": "pydensecrf"}
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
+    "lexiseg": {},
     "names-only": {"subclass_count": 0, "presence": "off"},
-    "llm-supervision": {"ensemble": "code", "presence_evidence": "super", "refine": "pydensecrf"},
+    "simseg": SIMSEG | {"subclass_count": 0, "templates": "imagenet"},
+    "llm-supervision": SIMSEG | {"ensemble": "code", "superclass_in_list": False, "templates": "voc"},
+    "sclip": {"rule": "sclip", "variant": "sclip", "templates": "imagenet", "logit_scale": 40.0,
+              "background_threshold": 0.1, "area_threshold": 0.1},
 }
-"""Settings by preset; an option that is given wins over the preset. `llm-supervision` follows the published method."""
+"""Settings by preset; an option that is given wins over the preset. `simseg`, `llm-supervision` and `sclip` are the
+published methods, step by step (docs/clip.md)."""
 
 Classes = Annotated[str | None, typer.Option("--classes", help='Names to look for: "dog, cat".')]
 VocabularyFile = Annotated[Path | None, typer.Option("--vocabulary", help="A vocabulary file (.yaml or .json).")]
 Model = Annotated[str | None, typer.Option("--model", help="A model directory or the name of a listed model; the "
                                                            "pocket model if left out.")]
 Backend = Annotated[str, typer.Option("--backend", help="The method: clip.")]
-Variant = Annotated[str | None, typer.Option("--variant", help="Dense features: auto, loda, maskclip, naclip.")]
-Preset = Annotated[str, typer.Option("--preset", help=f"Settings under one name: {', '.join(PRESETS)}.")]
+Variant = Annotated[str | None, typer.Option("--variant", help="Dense features: auto, vanilla, loda, maskclip, "
+                                                                   "sclip, clearclip, naclip, resclip, sc-clip.")]
+Preset = Annotated[str, typer.Option("--preset", help="Settings under one name, or a JSON file of settings: "
+                                              f"{', '.join(PRESETS)}.")]
 Ensemble = Annotated[str | None, typer.Option("--ensemble", help="How the subclasses of a class become one map: "
-                                                                 "softmax, code, max, map-mean.")]
+                                                                 "softmax, code, mean, max, map-mean, "
+                                                                 "mask-vote, super+lambda.")]
 Subclasses = Annotated[int | None, typer.Option("--subclasses", help="Use the first K subclasses of each class; 0: "
                                                                      "none. All if left out.", metavar="K")]
-Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf. [default: none]")]
+Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf, pamr, "
+                                                             "torch-crf. [default: none]", metavar="METHOD[:OPTIONS]")]
 Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window covers; the picture's shorter side "
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
                                                                  " [default: 0.5]", metavar="FRACTION")]
+Precision = Annotated[str | None, typer.Option("--precision", help="Of the image encoder: auto, float32, bfloat16. "
+                                               "auto: bfloat16 on a GPU that computes in it.")]
+Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larger than the model needs: faster; masks "
+                                     "keep their size, their borders may differ slightly.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
                                          "server. [default: LEXISEG_LLM, else pocket]")]
@@ -52,22 +67,41 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors include
 def settings_from(preset: str, **given: Any) -> tuple[dict[str, Any], str]:
     """Backend settings and the refinement method: the preset's, then every option that is not None.
 
-    Raises SettingError for an unknown preset, option value or refinement method.
+    Raises SettingError for an unknown preset, option, option value or refinement method.
     """
     from parsers.errors import Code, SettingError
     from vision.clip.settings import ClipSettings
-    from vision.refine import METHODS
+    from vision.refine import parse_refinement
 
-    if preset not in PRESETS:
-        raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r}.", f"One of: {', '.join(PRESETS)}.",
-                           "Leave it out for the default.")
-    settings = PRESETS[preset] | {name: value for name, value in given.items() if value is not None}
+    settings = read_preset(preset) | {name: value for name, value in given.items() if value is not None}
     method = settings.pop("refine", "none")
-    if method not in METHODS:
-        raise SettingError(Code.SETTING_INVALID, f"--refine {method!r}.", f"One of: {', '.join(METHODS)}.",
-                           "Leave it out for none.")
+    parse_refinement(method)
+    unknown = sorted(settings.keys() - ClipSettings.__slots__)
+    if unknown:
+        raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r} sets {', '.join(unknown)}.",
+                           f"Allowed: refine, {', '.join(ClipSettings.__slots__)}.", "Correct the file.")
     ClipSettings(**settings)  # says now, before a model is loaded, which value is not allowed
     return settings, method
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """The settings of a preset: one of ours by its name, or those of a JSON file, which may build on one of ours
+    (`{"preset": "simseg", "presence_top": 30}`). Raises SettingError."""
+    import json
+
+    from parsers.errors import Code, SettingError
+
+    if preset in PRESETS:
+        return PRESETS[preset]
+    try:
+        content = json.loads(Path(preset).read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("preset", "lexiseg") not in PRESETS:
+            raise ValueError('no JSON object, or its "preset" is none of ours')
+    except (OSError, ValueError, TypeError) as error:
+        raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r}: {type(error).__name__}: {error}.",
+                           f"One of: {', '.join(PRESETS)}; or a JSON file of settings.",
+                           "Leave it out for the default.") from error
+    return PRESETS[content.pop("preset", "lexiseg")] | content
 
 
 def read_vocabulary(classes: str | None, file: Path | None) -> Vocabulary:

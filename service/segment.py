@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import Any, cast
 from PIL import Image
 
 from parsers.vocabulary import Vocabulary
-from service.console import progress, say, warn
+from service.console import progress, say, say_json, warn
 from vision import ClipSettings, Segmenter, load_segmenter
 from vision.models import ModelCard, resolve_model
 from workers import JobSpec, JobSummary, find_inputs, run_job
@@ -24,9 +25,11 @@ LARGE_WINDOWS = 4
 
 
 def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None = None,
-                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "default",
-                refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto") -> int:
-    """Runs the job and says how it went; the number of pictures that failed. Raises LexisegError."""
+                backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "lexiseg",
+                refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto",
+                as_json: bool = False) -> int:
+    """Runs the job and says how it went, as text or as JSON; the number of pictures that failed. Raises
+    LexisegError."""
     directory = resolve_model(model, backend)
     spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend, model=str(directory),
                    settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
@@ -38,16 +41,40 @@ def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: 
         photos = photo_warnings(segmenter.card, pictures)
     known = [*vocabulary.warnings(), *segmenter.warnings(vocabulary), *photos]
     warn(known)
-    summary = run_with_progress(spec, segmenter, f"segmenting into {out}", photos)
+    summary = run_with_progress(spec, segmenter, f"segmenting into {out}", photos, hidden=as_json)
     warn(message for message in summary.warnings if message not in known)
-    show_summary(summary)
+    if as_json:
+        say_json(summary_as_dict(summary))
+    else:
+        show_summary(summary)
     return summary.failed
 
 
-def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str,
-                      notes: Sequence[str] = ()) -> JobSummary:
-    """The job with a bar on a terminal."""
-    with progress(description) as update:
+def summary_as_dict(summary: JobSummary) -> dict[str, Any]:
+    """What `lexiseg segment --json` writes. stages: seconds summed over pictures and threads, so together they may be
+    more than `seconds`."""
+    return {"format_version": 1, "out": str(summary.out), "report": str(summary.report), "total": summary.total,
+            "done": summary.done, "empty": summary.empty, "failed": summary.failed,
+            "seconds": round(summary.seconds, 3), "images_per_s": round(summary.images_per_s, 3),
+            "stages": stage_seconds(summary.out / "timings.jsonl"), "warnings": list(summary.warnings),
+            "failures": [{"name": failure.name, "code": failure.code, "message": failure.message}
+                         for failure in summary.failures]}
+
+
+def stage_seconds(timings: Path) -> dict[str, float]:
+    """Seconds per stage from a job's timings.jsonl: `decode`, `score`, `finish` (labels, refinement and files)."""
+    total = dict.fromkeys(("decode", "score", "finish"), 0.0)
+    with timings.open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            for name in total:
+                total[name] += line.get(f"{name}_s", 0.0)
+    return {name: round(seconds, 3) for name, seconds in total.items()}
+
+
+def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str, notes: Sequence[str] = (), *,
+                      hidden: bool = False) -> JobSummary:
+    """The job with a bar on a terminal, unless it is `hidden`."""
+    with progress(description, hidden=hidden) as update:
         return run_job(spec, segmenter=segmenter, notes=notes,
                        on_progress=lambda now: update(now.done + now.failed, now.total))
 

@@ -6,13 +6,16 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 
@@ -48,30 +51,99 @@ def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[str]:
-    """A PostgreSQL with one data base; its URL. It does not run as root, so root lends it to `nobody`."""
-    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
-    commands = {name: find_command(name, "postgresql", *versions) for name in ("initdb", "postgres")}
+    """A PostgreSQL with one data base; its URL."""
+    with postgres_folder() as folder, postgres_on(folder, free_port()) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def postgres_folder() -> Iterator[Path]:
+    """The folder of a PostgreSQL with one data base."""
     folder = Path(tempfile.mkdtemp(prefix="lexiseg-postgres-"))
-    user = {}
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    port = free_port()
+    user = _postgres_user()
+    if user:
+        os.chown(folder, user["user"], user["group"])
     try:
-        subprocess.run([commands["initdb"], "-D", folder / "data", "-U", "lexiseg", "-A", "trust", "-E", "UTF8",
-                        "--locale=C.UTF-8", "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=folder, **user)
-        process = subprocess.Popen([commands["postgres"], "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1",
-                                    "-k", folder, "-F"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                   cwd=folder, **user)
-        try:
-            wait_for(port, process)
-            yield f"postgresql://lexiseg@127.0.0.1:{port}/postgres"
-        finally:
-            process.terminate()
-            process.wait()
+        subprocess.run([_postgres_command("initdb"), "-D", folder / "data", "-U", "lexiseg", "-A", "trust", "-E",
+                        "UTF8", "--locale=C.UTF-8", "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=folder,
+                       **user)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def rabbitmq_server() -> Iterator[str]:
+    """A RabbitMQ of its own, with its own name server and files; its URL."""
+    command = find_command("rabbitmq-server", "rabbitmq-server", "/usr/lib/rabbitmq/bin")
+    folder = Path(tempfile.mkdtemp(prefix="lexiseg-rabbitmq-"))
+    port, names = free_port(), free_port()
+    raw = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's command changes the user and the paths
+    environment = os.environ | {
+        "HOME": str(folder), "RABBITMQ_NODENAME": f"lexiseg-{port}@localhost", "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"), "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"), "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "none"), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(names),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
+    process = subprocess.Popen([raw if raw.exists() else command], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=folder)
+    try:
+        wait_for(port, process, 180)
+        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        stop_name_server(names)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def stop_name_server(port: int) -> None:
+    """Erlang's epmd goes on after the node that started it."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"epmd" in (entry / "cmdline").read_bytes() \
+                    and f"ERL_EPMD_PORT={port}".encode() in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def postgres_on(folder: Path, port: int, *, kill: bool = False) -> Iterator[str]:
+    """A server for such a folder; its URL. kill: it ends without a word to those who are connected."""
+    process = subprocess.Popen([_postgres_command("postgres"), "-D", folder / "data", "-p", str(port), "-h",
+                                "127.0.0.1", "-k", folder, "-F"], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, cwd=folder, **_postgres_user())
+    try:
+        wait_for(port, process)
+        url = f"postgresql://lexiseg@127.0.0.1:{port}/postgres"
+        while not _answers(url):  # after a crash it takes connections before it has mended its files
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.send_signal(signal.SIGQUIT if kill else signal.SIGINT)  # PostgreSQL's immediate and fast shutdown
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=60).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _postgres_command(name: str) -> str:
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    return find_command(name, "postgresql", *versions)
+
+
+def _postgres_user() -> dict[str, Any]:
+    """PostgreSQL does not run as root, so root lends it to `nobody`."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
 def wait_for(port: int, process: subprocess.Popen, seconds: float = 60) -> None:

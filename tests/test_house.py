@@ -105,8 +105,9 @@ def test_a_fitting_machine_passes_in_silence(tmp_path):
 def test_servers_are_asked_for_only_where_tests_run(tmp_path):
     add_commands(tmp_path, "git", "make", "g++", "python3")
     done = check_prerequisites(tmp_path, "--packages", LEXISEG_SERVERS="1")
-    assert set(done.stdout.split()) <= {"redis-server", "postgresql"} and "redis-server" in done.stdout
-    add_commands(tmp_path, "redis-server", "postgres")
+    assert set(done.stdout.split()) <= {"redis-server", "rabbitmq-server", "postgresql"}
+    assert {"redis-server", "rabbitmq-server"} <= set(done.stdout.split())
+    add_commands(tmp_path, "redis-server", "rabbitmq-server", "postgres")
     assert check_prerequisites(tmp_path, LEXISEG_SERVERS="1").returncode == 0
 
 

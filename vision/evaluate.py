@@ -18,13 +18,19 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from parsers.errors import Code, SettingError, VocabularyError
+from parsers.errors import Code, DatasetError, InputError, SettingError, VocabularyError
 from parsers.names import name_key, normalise_name
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.datasets.base import EvalDataset, groups_of
@@ -34,6 +40,8 @@ from vision.types import Sample, Segmenter
 
 BACKGROUND = "background"
 """A dataset class of this name is looked for with background words and answered with id 0."""
+READERS = 2
+"""Threads that read pictures and masks ahead of the model."""
 
 
 class EvalRun(BaseModel):
@@ -49,7 +57,12 @@ class EvalRun(BaseModel):
     """The same masks with the candidate names of each picture exchanged."""
     control_groups: dict[str, Scores]
     per_class: dict[str, ClassScore]
+    skipped: dict[str, int] = {}
+    """Reason code to number of pictures that were left out."""
     seconds: float
+    stages: dict[str, float] = {}
+    """Seconds in each stage: `read` (picture and mask, ahead of the rest, summed over threads), `score`, `refine`,
+    `count`."""
 
 
 def parse_candidates(text: str) -> int | None:
@@ -119,6 +132,25 @@ def evaluation_vocabulary(names: Sequence[str], background: bool, knowledge: Voc
     return Vocabulary(classes=tuple(classes), background=words)
 
 
+def with_subclasses(names: Vocabulary, knowledge: Vocabulary) -> Vocabulary:
+    """A protocol's names and background words, with what `knowledge` says of the classes of the same names. Where it
+    has synonyms or background words, they replace the protocol's. Without a common name: `knowledge` itself."""
+    known = {name_key(entry.name): entry for entry in knowledge.classes}
+    if not known.keys() & {name_key(entry.name) for entry in names.classes}:
+        return knowledge
+    classes = []
+    for entry in names.classes:
+        source = known.get(name_key(entry.name))
+        if source is not None:
+            finer = {name_key(name) for name in source.subclasses}
+            synonyms = tuple(name for name in source.synonyms or entry.synonyms if name_key(name) not in finer)
+            entry = entry.model_copy(update={"synonyms": synonyms, "gloss": source.gloss,
+                                             "subclasses": source.subclasses})
+        classes.append(entry)
+    return names.model_copy(update={"classes": tuple(classes),
+                                    "background": knowledge.background or names.background})
+
+
 class NameTable:
     """The names of an evaluation: rows of the confusion matrix, ids of the vocabulary."""
 
@@ -178,9 +210,11 @@ class Tally:
         self.found.add(truth_HW, self.table.column_of_id(ids, same)[labels_HW])
         self.control.add(truth_HW, self.table.column_of_id(ids, exchange_names(key, ids))[labels_HW])
 
-    def run(self, name: str, images: int, seconds: float) -> EvalRun:
+    def run(self, name: str, images: int, seconds: float, *, skipped: Mapping[str, int] | None = None,
+            stages: Mapping[str, float] | None = None) -> EvalRun:
         groups = self.table.groups.items()
         return EvalRun(name=name, images=images, seconds=seconds,
+                       skipped=dict(skipped or {}), stages=dict(stages or {}),
                        scores=self.found.scores(), control=self.control.scores(),
                        groups={group: self.found.scores(rows) for group, rows in groups},
                        control_groups={group: self.control.scores(rows) for group, rows in groups},
@@ -189,39 +223,101 @@ class Tally:
 
 def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, name: str = "names",
              knowledge: Vocabulary | None = None, always: Sequence[str] = (), refine: str = "none",
-             batch_size: int = 16, limit: int | None = None,
+             device: str = "cpu", batch_size: int = 16, limit: int | None = None, skip_bad: bool = False,
              on_progress: Callable[[int, int], None] | None = None) -> EvalRun:
     """Segments the first `limit` pictures (None: all), `batch_size` at a time, and scores the masks.
 
     absent: names added to each picture's own, None for all names of the dataset (see `parse_candidates`).
     knowledge: synonyms, glosses and subclasses for the names. always: names to look for everywhere, in addition to
-    the dataset's; they may be names that the dataset has not, then they can only be wrong.
-    on_progress(done, total) is called after each batch.
+    the dataset's; they may be names that the dataset has not, then they can only be wrong. device: where refinement
+    in torch computes.
+    skip_bad: leave out pictures that cannot be read or whose masks do not fit, and count them by reason code;
+    otherwise the first one raises InputError or DatasetError. on_progress(done, total) is called after each batch.
     """
     started = time.perf_counter()
     table = NameTable(dataset, always, knowledge)
     tally, row_names = Tally(table), list(table.row)
     total = len(dataset) if limit is None else min(limit, len(dataset))
-    for start in range(0, total, batch_size):
-        indices = range(start, min(start + batch_size, total))
-        samples, answers = [], []
-        for i in indices:
-            image_HW3, labels_HW = dataset.load(i)
-            truth_HW = table.truth(labels_HW)
-            present = [row_names[row] for row in np.flatnonzero(np.bincount(truth_HW[truth_HW != IGNORED]))]
-            names = choose_candidates(dataset.key(i), present, table.names, absent, table.always)
-            vocabulary = table.sub_vocabulary(names)
-            sample = Sample(image_HW3=image_HW3, vocabulary=vocabulary) if vocabulary else None
-            samples.append(sample)
-            answers.append((dataset.key(i), truth_HW, {name: table.ids[name] for name in names}))
-        score_maps = iter(segmenter.score([sample for sample in samples if sample]))
-        for sample, (key, truth_HW, ids) in zip(samples, answers, strict=True):
-            labels_HW = (refine_scores(sample.image_HW3, next(score_maps), refine).labels_HW if sample
-                         else np.zeros(truth_HW.shape, np.uint16))
-            tally.add(key, truth_HW, labels_HW, ids)
-        if on_progress:
-            on_progress(indices.stop, total)
-    return tally.run(name, total, time.perf_counter() - started)
+    stages, skipped = dict.fromkeys(("read", "score", "refine", "count"), 0.0), Counter[str]()
+    done = images = 0
+    with closing(_read_ahead(dataset, total, 2 * batch_size)) as reading:
+        while group := list(islice(reading, batch_size)):
+            done += len(group)
+            samples, answers = [], []
+            for i, loaded in group:
+                stages["read"] += loaded.seconds
+                if loaded.error is not None:
+                    if not skip_bad or not _concerns_one_picture(loaded.error):
+                        raise loaded.error
+                    skipped[loaded.error.code.value] += 1
+                    continue
+                truth_HW = table.truth(loaded.labels_HW)
+                present = [row_names[row] for row in np.flatnonzero(np.bincount(truth_HW[truth_HW != IGNORED]))]
+                names = choose_candidates(dataset.key(i), present, table.names, absent, table.always)
+                vocabulary = table.sub_vocabulary(names)
+                samples.append(Sample(image_HW3=loaded.image_HW3, vocabulary=vocabulary) if vocabulary else None)
+                answers.append((dataset.key(i), truth_HW, {name: table.ids[name] for name in names}))
+            if not answers:
+                continue
+            images += len(answers)
+            with _timed(stages, "score"):
+                score_maps = iter(segmenter.score([sample for sample in samples if sample]))
+            for sample, (key, truth_HW, ids) in zip(samples, answers, strict=True):
+                with _timed(stages, "refine"):
+                    labels_HW = (refine_scores(sample.image_HW3, next(score_maps), refine, device=device).labels_HW
+                                 if sample else np.zeros(truth_HW.shape, np.uint16))
+                with _timed(stages, "count"):
+                    tally.add(key, truth_HW, labels_HW, ids)
+            if on_progress:
+                on_progress(done, total)
+    return tally.run(name, images, time.perf_counter() - started, skipped=skipped, stages=stages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A picture with its ground truth, or why there is none."""
+
+    image_HW3: NDArray[np.uint8]
+    labels_HW: NDArray[np.uint16]
+    seconds: float
+    error: Exception | None = None
+
+
+def _load(dataset: EvalDataset, i: int) -> _Loaded:
+    started = time.perf_counter()
+    try:
+        image_HW3, labels_HW = dataset.load(i)
+        return _Loaded(image_HW3, labels_HW, time.perf_counter() - started)
+    except Exception as error:  # told where the result is asked for
+        nothing = np.zeros((0, 0), np.uint16)
+        return _Loaded(np.zeros((0, 0, 3), np.uint8), nothing, time.perf_counter() - started, error)
+
+
+def _read_ahead(dataset: EvalDataset, total: int, depth: int) -> Generator[tuple[int, _Loaded], None, None]:
+    """The first `total` pictures in order, read in threads, at most `depth` of them ahead."""
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+    try:
+        waiting: deque[Future[_Loaded]] = deque()
+        for i in range(total):
+            while len(waiting) < depth and i + len(waiting) < total:
+                waiting.append(pool.submit(_load, dataset, i + len(waiting)))
+            yield i, waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _concerns_one_picture(error: Exception) -> TypeGuard[InputError | DatasetError]:
+    return isinstance(error, InputError | DatasetError) and error.code != Code.DATASET_INVALID
+
+
+@contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
+    """Adds the seconds of its block to a stage."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        stages[stage] += time.perf_counter() - started
 
 
 def score_masks(dataset: EvalDataset, read_mask: Callable[[int], NDArray[np.uint16]], names: Mapping[int, str], *,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import threading
 import warnings
 from collections.abc import Callable
@@ -49,6 +50,7 @@ _OPENERS = (
 _TRANSPOSE = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
               5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
               8: Image.Transpose.ROTATE_90}
+_ON_ITS_SIDE = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 _header_lock = threading.Lock()
 
@@ -90,6 +92,11 @@ def read_bytes(path: Path, *, name: str | None = None) -> bytes:
     return data
 
 
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so (16 bytes) is of a kind that is read here."""
+    return any(begins(start) for begins, _, _ in _OPENERS)
+
+
 def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """image_HW3 from the bytes of a JPEG, PNG, WebP, BMP, TIFF or still GIF, recognised by content.
 
@@ -105,6 +112,20 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDA
     Raises InputError: `not-an-image`, `image-truncated` (cut short or damaged), `image-too-large`, `image-animated`
     (several frames or pages), `image-mode` (32-bit or floating point values, Lab), `out-of-memory`.
     """
+    return _decode(data, name, max_pixels, None)[0]
+
+
+def decode_draft(data: bytes, *, name: str, shortest: int,
+                 max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """As `decode_image`, but a JPEG may come at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps
+    `shortest` pixels: the decoder then leaves out what would be thrown away (libjpeg's scaled inverse transform). Also
+    the height and width of the whole picture as a person sees it. The same bytes and `shortest` give the same pixels.
+    """
+    return _decode(data, name, max_pixels, shortest)
+
+
+def _decode(data: bytes, name: str, max_pixels: int,
+            shortest: int | None) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     opener = next((entry for entry in _OPENERS if entry[0](data[:16])), None)
     if opener is None:
         raise InputError(Code.NOT_AN_IMAGE, f"{name} is not a picture that can be read here.", f"Read are {_FORMATS}.",
@@ -118,6 +139,9 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDA
         if image.format != "MPO" and getattr(image, "is_animated", False):
             raise InputError(Code.IMAGE_ANIMATED, f"{name} holds several frames or pages.", "One still picture a file.",
                              "Save each frame as a picture of its own.")
+        if shortest is not None and opener[1] == "JPEG" and min(width, height) > shortest:
+            share = shortest / min(width, height)
+            image.draft(None, (math.ceil(width * share), math.ceil(height * share)))
         image.load()
         orientation = _orientation(image)
         image_HW3 = _to_rgb(image, name)
@@ -131,7 +155,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDA
                          "Copy it again from its source.") from error
     if orientation in _TRANSPOSE:
         image_HW3 = np.array(Image.fromarray(image_HW3).transpose(_TRANSPOSE[orientation]))
-    return image_HW3
+    return image_HW3, (width, height) if orientation in _ON_ITS_SIDE else (height, width)
 
 
 def _open(factory: Callable[..., ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:

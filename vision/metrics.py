@@ -5,7 +5,8 @@ Shapes: H, W picture height and width; N classes of the ground truth.
 The definition is the usual one of semantic segmentation: pixels of all pictures go into one confusion matrix, a
 class's IoU is right / (in the ground truth + predicted - right), and mIoU is the mean over the classes that occur
 in the ground truth. Ignored pixels are left out of everything. A predicted label that is none of the N classes is
-wrong wherever it occurs, and is never left out.
+wrong wherever it occurs, and is never left out. Published evaluation code takes the mean over the classes that occur
+in the ground truth or in the prediction (`miou_all`); over a whole validation split that is mostly the same.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class Scores(BaseModel):
 
     miou: float | None
     """Mean IoU over the classes that occur in the ground truth."""
+    miou_all: float | None
+    """Mean IoU over the classes that occur in the ground truth or are predicted somewhere; the latter have 0."""
     pixel_accuracy: float | None
     """Right pixels / pixels of these classes in the ground truth."""
     mean_accuracy: float | None
@@ -85,9 +88,11 @@ class Confusion:
         chosen = np.arange(self.class_count) if rows is None else np.array(sorted(set(rows)), np.int64)
         occurring = chosen[truth[chosen] > 0]
         if not occurring.size:
-            return Scores(miou=None, pixel_accuracy=None, mean_accuracy=None, classes=0)
+            return Scores(miou=None, miou_all=None, pixel_accuracy=None, mean_accuracy=None, classes=0)
+        named = np.count_nonzero((truth + predicted)[chosen])
         right, truth, predicted = right[occurring], truth[occurring], predicted[occurring]
-        return Scores(miou=float(np.mean(right / (truth + predicted - right))),
+        ious = right / (truth + predicted - right)
+        return Scores(miou=float(np.mean(ious)), miou_all=float(ious.sum() / named),
                       pixel_accuracy=float(right.sum() / truth.sum()),
                       mean_accuracy=float(np.mean(right / truth)), classes=len(occurring))
 

@@ -21,6 +21,8 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FORMAT_VERSION = 1
+CARD_KINDS = ("clip", "simseg")
+"""Kinds of models that the `clip` backend loads."""
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -54,11 +56,12 @@ class Manifest(BaseModel):
 
 
 class ModelCard(Manifest):
-    """What `model.json` says of an open_clip model."""
+    """What `model.json` says of a model with an image and a text tower."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["clip"] = "clip"
+    kind: Literal["clip", "simseg"] = "clip"
+    """`clip`: an open_clip directory; `simseg`: made by `lexiseg models convert`."""
     window: int = Field(gt=0)
     """Width and height in pixels of the square that the model looks at."""
     patch: int = Field(gt=0)
@@ -69,9 +72,9 @@ class ModelCard(Manifest):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     templates: tuple[str, ...] = ()
     """Sentences in which `{}` stands for the name; empty: the 80 ImageNet templates that open_clip carries."""
-    variant: Literal["loda", "maskclip", "naclip"] = "naclip"
+    variant: Literal["vanilla", "loda", "maskclip", "sclip", "clearclip", "naclip", "resclip", "sc-clip"] = "naclip"
     """The dense features that `variant = auto` stands for."""
-    ensemble: Literal["code", "softmax", "max", "map-mean"] = "softmax"
+    ensemble: Literal["code", "softmax", "mean", "max", "map-mean", "mask-vote", "super+lambda"] = "softmax"
     """The default of the option of the same name."""
     pooling: Literal["model", "loda"] = "model"
     """The image vector: the model's own image embedding, or LoDA pooling of its patch tokens."""
@@ -125,7 +128,7 @@ def load_manifest(directory: Path | str) -> Manifest:
     """What every kind of model has in common. Raises as `load_card`."""
     directory = _existing(directory)
     path = directory / CARD_FILE
-    if not path.exists() or _kind(path) in ("clip", None):
+    if not path.exists() or _kind(path) in (*CARD_KINDS, None):
         return load_card(directory)
     manifest = _read_card(path, Manifest)
     manifest._directory = directory
@@ -159,7 +162,7 @@ def model_digest(card: ModelCard) -> str:
 
 
 def list_models() -> list[Manifest]:
-    """All models below `models_root()`, in order of their directories; those of the kind `clip` as ModelCard. Raises
+    """All models below `models_root()`, in order of their directories; those of the backend `clip` as ModelCard. Raises
     ModelError for a card that cannot be read."""
     return [load_manifest(directory) for directory in _directories(models_root())]
 
@@ -174,7 +177,7 @@ def resolve_model(name_or_dir: str | Path | None, kind: str = "clip") -> Path:
         if candidate.is_dir():
             return candidate
     known = [str(directory.relative_to(root)) for directory in _directories(root)
-             if _kind(directory / CARD_FILE) in (kind, None)]
+             if _kind(directory / CARD_FILE) in ((*CARD_KINDS, None) if kind in CARD_KINDS else (kind, None))]
     raise ModelError(Code.MODEL_MISSING, f"There is no model {wanted!r}, neither as a directory nor below {root}.",
                      f"Models here: {', '.join(known) or 'none'}.", "lexiseg models list")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,17 @@ class Sample:
     priors: ScenePriors | None = None
 
 
+class LabelRule(Protocol):
+    """How a published method comes from its maps to labels, where that is not the most probable class of each pixel.
+    It carries what it needs besides the image."""
+
+    def decide(self, image_HW3: NDArray[np.uint8],
+               method: str) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
+        """(H, W) winners as indices into the class ids, (H, W) how sure they are in [0, 1], and the class ids, 0
+        first. method: the refinement."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreMap:
     """How well each class fits each place of one image."""
@@ -39,6 +50,8 @@ class ScoreMap:
     names: tuple[str, ...]
     image_scores_C: NDArray[np.float32]
     """Evidence in [0, 1] that the class is in the image at all."""
+    rule: LabelRule | None = None
+    """Where labels follow by a rule of their own; `scores_CHW` then is (C, 1, 1) and takes no part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +88,11 @@ class Segmenter(Protocol):
     """
 
     def score(self, samples: Sequence[Sample]) -> list[ScoreMap]: ...
+
+
+@runtime_checkable
+class ConcurrentSegmenter(Segmenter, Protocol):
+    """A backend whose `score` may run in several threads at once."""
+
+    def prepare(self, vocabulary: Vocabulary) -> None:
+        """Computes what is needed once per vocabulary, such as text vectors; called before the first `score`."""

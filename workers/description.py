@@ -6,14 +6,14 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from parsers.errors import Code, SettingError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
-from workers.records import Job, ModelRecord, VocabularyRecord
+from workers.records import Job, MadeWith, ModelRecord, Problem, VocabularyRecord, job_counts
 from workers.spec import JobSpec
 
 SETTINGS = {"clip": "ClipSettings"}
@@ -37,27 +37,27 @@ def load_backend(spec: JobSpec) -> Segmenter:
     return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
 
 
-def describe_model(spec: JobSpec, segmenter: Segmenter) -> ModelRecord:
-    """The model as job.json has it. A backend of the tests or of a user need not have a card."""
+def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> MadeWith:
+    """What this process would make a job with. A backend of the tests or of a user need not have a card."""
     card = getattr(segmenter, "card", None)
     known_words = getattr(card, "known_words", None)
-    return ModelRecord(path=spec.model, sha256=getattr(segmenter, "digest", ""), name=getattr(card, "name", None),
-                       licence=getattr(card, "licence", None),
-                       known_words=None if known_words is None else len(known_words))
+    model = ModelRecord(path=spec.model, sha256=getattr(segmenter, "digest", ""), name=getattr(card, "name", None),
+                        licence=getattr(card, "licence", None),
+                        known_words=None if known_words is None else len(known_words))
+    warnings: Sequence[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
+    return MadeWith(model=model, versions=versions(), warnings=tuple(warnings), code_sha256=code_digest())
 
 
-def model_warnings(segmenter: Segmenter, vocabulary: Vocabulary) -> list[str]:
-    """What the model cannot know of the vocabulary."""
-    return list(getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary))
-
-
-def describe_job(spec: JobSpec, vocabulary: Vocabulary, model: ModelRecord, versions: dict[str, str], *,
-                 warnings: Sequence[str], **values: Any) -> Job:
-    """The job as job.json has it. values: further fields of `Job`."""
-    return Job(spec=spec.model_dump(mode="json", exclude={"vocabulary"}), model=model, versions=versions,
+def describe_job(spec: JobSpec, vocabulary: Vocabulary, with_: MadeWith, *,
+                 state: Literal["running", "stopped", "done"], counts: Mapping[str, int] = {}, total: int | None = None,
+                 notes: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> Job:
+    """The job as job.json has it. counts: pictures by state; notes: warnings of who submitted it."""
+    warnings = (*vocabulary.warnings(), *with_.warnings, *notes, *(problem.message for problem in unreadable))
+    return Job(state=state, spec=spec.model_dump(mode="json", exclude={"vocabulary"}), model=with_.model,
+               versions=with_.versions, code_sha256=with_.code_sha256, total=total, counts=job_counts(counts),
                vocabulary=VocabularyRecord(sha256=vocabulary.digest, classes=len(vocabulary.classes),
                                            warnings=tuple(vocabulary.warnings())),
-               warnings=tuple(dict.fromkeys(warnings)), **values)
+               warnings=tuple(dict.fromkeys(warnings)), unreadable_folders=tuple(unreadable))
 
 
 def versions() -> dict[str, str]:

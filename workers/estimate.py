@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import os
-import shutil
 import tempfile
 import time
 import warnings
@@ -22,7 +21,7 @@ from vision.images import MAX_PIXELS
 from vision.types import Segmenter
 from workers.description import load_backend
 from workers.inputs import InputItem
-from workers.outputs import PictureWriter
+from workers.outputs import PictureWriter, free_mb
 from workers.pipeline import process
 from workers.spec import JobSpec
 from workers.submit import find_items
@@ -86,8 +85,8 @@ def estimate(spec: JobSpec, *, measured: int = 32, segmenter: Segmenter | None =
     rate = number / seconds if seconds else 0.0
     return Estimate(images=images, bytes=total, unreadable=unreadable, examples=tuple(examples), measured=number,
                     images_per_s=rate, seconds=good / rate if rate else 0.0,
-                    disk_bytes=round(good * written / number) if number else 0, free_bytes=_free(Path(spec.out)),
-                    device=spec.device)
+                    disk_bytes=round(good * written / number) if number else 0,
+                    free_bytes=round(free_mb(Path(spec.out)) * 1e6), device=spec.device)
 
 
 def problem_of(path: Path) -> Code | None:
@@ -114,7 +113,7 @@ def _measure(spec: JobSpec, sample: list[InputItem], segmenter: Segmenter | None
 
         def run(items: list[InputItem]) -> int:
             outcomes = process(items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
-                               workers=spec.workers)
+                               device=spec.device, workers=spec.workers)
             with closing(outcomes):
                 return sum(bool(outcome.files) for outcome in outcomes)
 
@@ -127,10 +126,3 @@ def _measure(spec: JobSpec, sample: list[InputItem], segmenter: Segmenter | None
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _free(out: Path) -> int:
-    folder = out.expanduser().absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -50,7 +52,7 @@ class PictureWriter:
 
     def write(self, name: str, image_HW3: np.ndarray, label_map: LabelMap, *, image_sha256: str) -> Written:
         """Writes masks/<name>.png and, on request, overlays/<name>.jpg and confidence/<name>.png, each whole or not at
-        all. Raises OutputError."""
+        all. Pixels that are ignored belong to no class of the result. Raises OutputError."""
         files = {}
         if self.overlay:
             picture = draw_overlay(image_HW3, label_map, self.colours, self.names)
@@ -60,12 +62,15 @@ class PictureWriter:
         mask = files[f"masks/{name}.png"] = encode_mask(label_map.labels_HW, self.colours)
         for path, data in files.items():
             write_atomic(self.out / path, data)
+        ignored = ignore_id(list(self.names))
         areas = np.bincount(label_map.labels_HW.ravel())
         classes = tuple(
-            ClassFound(id=int(i), name=self.names.get(int(i), str(i)), area=int(areas[i]),
-                       score=round(float(label_map.scores[int(i)]), 6)) for i in np.flatnonzero(areas) if i)
+            ClassFound(id=int(i), name=self.names[int(i)], area=int(areas[i]),
+                       score=round(float(label_map.scores[int(i)]), 6))
+            for i in np.flatnonzero(areas) if i not in (0, ignored))
         regions = tuple(RegionFound(id=region.id, class_id=region.class_id, box=region.box, area=region.area,
-                                    score=round(float(region.score), 6)) for region in label_map.regions)
+                                    score=round(float(region.score), 6))
+                        for region in label_map.regions if region.class_id != ignored)
         height, width = label_map.labels_HW.shape
         digests = tuple((path, sha256_bytes(data)) for path, data in files.items())
         return Written(Result(name=name, state=DONE if classes else EMPTY, width=width, height=height, classes=classes,
@@ -115,6 +120,55 @@ def prepare_out(out: Path) -> None:
         raise output_error(out, error) from error
 
 
+def free_mb(folder: Path) -> float:
+    """Megabytes that are free where a folder is, or would be."""
+    return shutil.disk_usage(_existing(folder)).free / 1e6
+
+
+def require_room(folder: Path, min_free_mb: float) -> None:
+    """Raises OutputError (`disk-full`) where less than so many megabytes are free."""
+    free = free_mb(folder)
+    if free < min_free_mb:
+        raise OutputError(Code.DISK_FULL, f"Only {free:,.0f} MB are free on the disk of {folder}.",
+                          f"LEXISEG_MIN_FREE_MB keeps {min_free_mb:,.0f} MB free, so that nothing breaks off.",
+                          "Free space, or lower LEXISEG_MIN_FREE_MB for the workers; then: lexiseg jobs resume")
+
+
+def ignores_case(out: Path) -> bool:
+    """Whether the file system where a folder is, or would be, takes names that differ only in case for one, as those of
+    Windows, of macOS and of most memory sticks do. False where nothing can be written, which shows soon enough."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=_existing(out), prefix=".lexiseg-case-") as probe:
+            path = Path(probe.name)
+            return os.path.lexists(path.with_name(path.name.upper()))
+    except OSError:
+        return False
+
+
+def refuse_equal_names(names: Iterable[str], out: Path) -> None:
+    """Raises OutputError (`output-collision`) for two names that differ only in case, or in how their accents are
+    written. Memory: 16 bytes and what a set needs for each name."""
+    seen: dict[bytes, str] = {}
+    for name in names:
+        other = seen.setdefault(_digest(name), name)
+        if other != name:
+            raise OutputError(Code.OUTPUT_COLLISION, f"{other!r} and {name!r} differ only in case, which the file "
+                              f"system of {out} does not tell apart.", "Names that differ in more, or a place that "
+                              "tells them apart.", "Rename one of the pictures, or choose another --out.")
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(unicodedata.normalize("NFC", name).lower().encode(), digest_size=16).digest()
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    folder = folder.expanduser().absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
 def write_job(out: Path, job: Job) -> None:
     """Writes job.json."""
     write_atomic(out / "job.json", pretty_json(job.model_dump(mode="json")))
@@ -124,6 +178,16 @@ def write_classes(out: Path, vocabulary: Vocabulary) -> None:
     """Writes classes.json; with it OUT is a dataset folder."""
     classes = {"0": "background"} | {str(class_id): name for class_id, name in sorted(vocabulary.names.items())}
     write_atomic(out / "classes.json", pretty_json(classes | {"ignore_id": ignore_id(list(vocabulary.names))}))
+
+
+def timing(name: str, decode_s: float, score_s: float, finish_s: float) -> dict[str, Any]:
+    """A picture's line of timings.jsonl."""
+    return {"name": name, "decode_s": round(decode_s, 6), "score_s": round(score_s, 6), "finish_s": round(finish_s, 6)}
+
+
+def job_timing(seconds: float, images: int) -> dict[str, Any]:
+    """The last line of timings.jsonl."""
+    return {"job": {"seconds": round(seconds, 3), "images": images, "images_per_s": round(images / seconds, 3)}}
 
 
 class LineFile:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from parsers.errors import (
     Code,
@@ -25,15 +27,18 @@ from parsers.errors import (
 )
 from parsers.vocabulary import Vocabulary
 from vision.refine import refine
-from vision.types import Sample, ScoreMap, Segmenter
+from vision.types import ConcurrentSegmenter, Sample, ScoreMap, Segmenter
 from workers.failpoints import reach
-from workers.inputs import InputItem
 from workers.outputs import PictureWriter, Written, failure
-from workers.prefetch import Loaded, prefetch
+from workers.prefetch import Items, Loaded, prefetch
 from workers.records import Result
 
 STAGE_PIXELS = 48_000_000
-"""Pixels that may wait in each of the three stages (144 MB as RGB); one picture may exceed it."""
+"""Pixels that may wait before and after the model, and be in each of its threads (144 MB as RGB); one picture may
+exceed it."""
+
+SCORERS = 2
+"""Threads that score, where the segmenter allows it and there are as many cores."""
 
 _log = logging.getLogger("lexiseg")
 
@@ -61,31 +66,32 @@ class Waiting:
     future: Future | None = None
 
 
-def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
-            method: str, batch: int, workers: int | None = None, finishers: Finishers | None = None
-            ) -> Generator[Outcome, None, None]:
+def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
+            method: str, batch: int, device: str = "cpu", workers: int | None = None,
+            finishers: Finishers | None = None) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
 
     What concerns one picture becomes a failed Result. What concerns all of them (a full disk, a missing package, a
     model or setting at fault) is raised. Closing the iterator lets running pictures finish and drops the rest.
-    workers: processes for `pydensecrf`, which holds the interpreter's lock, else threads; None: one per core, at
-    least two threads. finishers: a pool for them that is there already, and stays.
+    device: for the refinement methods that use torch. workers: processes for `pydensecrf`, which holds the
+    interpreter's lock, else threads; None: one per core, at least two threads. finishers: a pool for them that is
+    there already, and stays.
     """
     count = workers or default_workers(method)
-    reading = prefetch(items, threads=min(count, 8, len(items)), depth=2 * batch, max_pixels=STAGE_PIXELS)
+    scorers = Scorers(segmenter, vocabulary)
+    reading = prefetch(items, threads=min(count, 8, len(items)), depth=(1 + scorers.count) * batch,
+                       max_pixels=STAGE_PIXELS, draft_side=getattr(segmenter, "draft_side", None))
     own = Finishers.of(method, count) if finishers is None else None
     finishers = finishers or own
     assert finishers is not None
     waiting: deque[Waiting] = deque()
-    with closing(own or _Kept(finishers)), closing(reading):
-        for group in _groups(reading, batch):
-            reach("decoded")
-            entries = _score(segmenter, vocabulary, group)
+    with closing(own or _Kept(finishers)), closing(reading), closing(scorers):
+        for entries in scorers.run(_groups(reading, batch)):
             reach("scored")
             for entry in entries:
                 if entry.result is None:
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
-                                       *entry.arguments, method, writer)
+                                       *entry.arguments, method, device, writer, entry.loaded.size)
                     finishers.begin(entry)
                 waiting.append(entry)
             while waiting and (_is_over(waiting, 2 * batch) or _is_ready(waiting[0])):
@@ -96,18 +102,25 @@ def process(items: Sequence[InputItem], segmenter: Segmenter, vocabulary: Vocabu
 
 def default_workers(method: str) -> int:
     """Processes or threads beside the model's own: one per core that we may use, at least two threads."""
-    return max(len(os.sched_getaffinity(0)), 1 if method == "pydensecrf" else 2)
+    return max(len(os.sched_getaffinity(0)), 1 if needs_processes(method) else 2)
 
 
-def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, writer: PictureWriter
-           ) -> tuple[Written, float]:
-    """Labels one scored picture and writes its files; returns what was written and the seconds it took.
+def needs_processes(method: str) -> bool:
+    """Does the refinement hold the interpreter's lock?"""
+    return method.partition(":")[0] == "pydensecrf"
+
+
+def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, method: str, device: str,
+           writer: PictureWriter, size: tuple[int, int] | None = None) -> tuple[Written, float]:
+    """Labels one scored picture and writes its files; returns what was written and the seconds it took. size: height
+    and width of the picture, where `image_HW3` may be a draft of it.
 
     Raises only what concerns all pictures; either way no part of a failed picture stays.
     """
     started = time.perf_counter()
     try:
-        label_map = refine(image_HW3, score_map, method, confidence=writer.confidence)
+        image_HW3 = whole(image_HW3, size)
+        label_map = refine(image_HW3, score_map, method, confidence=writer.confidence, device=device)
         written = writer.write(name, image_HW3, label_map, image_sha256=sha256)
         reach("written")
     except Exception as error:
@@ -118,6 +131,13 @@ def finish(name: str, image_HW3: np.ndarray, sha256: str, score_map: ScoreMap, m
             _log.exception("%s failed", name)
         written = Written(failure(name, error), ())
     return written, time.perf_counter() - started
+
+
+def whole(image_HW3: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A draft enlarged to the height and width of its picture; None, or a picture of that size: itself."""
+    if size is None or image_HW3.shape[:2] == size:
+        return image_HW3
+    return np.array(Image.fromarray(image_HW3).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _concerns_all(error: Exception) -> bool:
@@ -185,6 +205,50 @@ def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[Wait
     return score_maps
 
 
+class Scorers:
+    """Scores groups, in order: in two threads with half of the processor's cores each where the segmenter allows it,
+    else in the caller's.
+
+    A thread that multiplies matrices on all cores stands still whenever one of them does something else, such as
+    decoding or writing. Two of them with half of the cores each do not wait for each other. How many cores a group has
+    is the same for every group of a process, so that no result depends on it.
+    """
+
+    def __init__(self, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
+        self._segmenter, self._vocabulary = segmenter, vocabulary
+        self._pool: ThreadPoolExecutor | None = None
+        self.count = 1
+        if isinstance(segmenter, ConcurrentSegmenter):
+            import torch
+
+            segmenter.prepare(vocabulary)
+            self._threads = torch.get_num_threads()
+            self.count = min(SCORERS, self._threads)
+            self._pool = ThreadPoolExecutor(self.count, "scorer", torch.set_num_threads,
+                                            (self._threads // self.count,))
+
+    def run(self, groups: Iterator[list[Loaded]]) -> Iterator[list[Waiting]]:
+        running: deque[Future[list[Waiting]]] = deque()
+        for group in groups:
+            reach("decoded")
+            if self._pool is None:
+                yield _score(self._segmenter, self._vocabulary, group)
+                continue
+            running.append(self._pool.submit(_score, self._segmenter, self._vocabulary, group))
+            if len(running) > self.count:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+    def close(self) -> None:
+        """Lets running groups finish and drops those that wait."""
+        if self._pool is not None:
+            import torch
+
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(self._threads)
+
+
 def _is_over(waiting: deque[Waiting], limit: int) -> bool:
     return len(waiting) > limit or sum(entry.loaded.pixels for entry in waiting) > STAGE_PIXELS
 
@@ -215,7 +279,7 @@ class Finishers:
     @classmethod
     def of(cls, method: str, count: int) -> Finishers:
         """Processes for `pydensecrf`, which holds the interpreter's lock, else threads."""
-        return cls(count, in_processes=method == "pydensecrf")
+        return cls(count, in_processes=needs_processes(method))
 
     def begin(self, entry: Waiting) -> None:
         try:
@@ -261,7 +325,8 @@ class Finishers:
             return self._pool.submit(finish, *entry.arguments).result()
         except BrokenExecutor as error:
             self._restart()
-            entry.arguments[-1].remove(entry.loaded.item.name)
+            *_, writer, _size = entry.arguments
+            writer.remove(entry.loaded.item.name)
             _log.error("%s: a refinement process died: %s", entry.loaded.item.name, error)
             return Written(failure(entry.loaded.item.name, MemoryError()), ()), 0.0
 
@@ -271,7 +336,13 @@ class Finishers:
 
     def _start(self, count: int) -> Executor:
         if not self._in_processes:
-            return ThreadPoolExecutor(count, thread_name_prefix="writer")
+            return ThreadPoolExecutor(count, "writer", _use_one_core)
         from loky import ProcessPoolExecutor
 
         return ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+
+
+def _use_one_core() -> None:
+    """Refinement in torch: one picture per thread and core."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)

@@ -5,15 +5,16 @@ Times and rates are in timings.jsonl alone, so that equal jobs leave equal files
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from parsers.errors import Code
 
 DONE, EMPTY, FAILED, QUARANTINED = "done", "done-empty", "failed", "quarantined"
+Counted = Literal["done", "done-empty", "failed", "quarantined"]
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -47,7 +48,7 @@ class Result(BaseModel):
 
     format_version: Literal[1] = 1
     name: str = Field(description="path below the input with its suffix; the mask is masks/<name>.png")
-    state: Literal["done", "done-empty", "failed", "quarantined"] = Field(
+    state: Counted = Field(
         description="quarantined: set aside, since the process that worked on it died each time")
     code: Code | None = Field(default=None, description="the reason of a failure")
     message: str | None = Field(default=None, description="the reason in words")
@@ -83,6 +84,17 @@ class ModelRecord(BaseModel):
     known_words: int | None = Field(default=None, description="size of its closed word list; null: open")
 
 
+class MadeWith(BaseModel):
+    """What has a say in the bytes of a job beside its spec; the workers of one job must agree in model and code."""
+
+    model_config = _FROZEN
+
+    model: ModelRecord
+    versions: dict[str, str]
+    warnings: tuple[str, ...] = Field(default=(), description="what the model cannot know of the vocabulary")
+    code_sha256: str = ""
+
+
 class VocabularyRecord(BaseModel):
     """The vocabulary a job ran with."""
 
@@ -106,11 +118,18 @@ class Job(BaseModel):
     vocabulary: VocabularyRecord
     model: ModelRecord
     versions: dict[str, str] = Field(description="lexiseg and the libraries that have a say in the bytes")
+    code_sha256: str = Field(default="", description="of the code that has a say in the bytes, and these versions")
     total: int | None = Field(default=None, description="pictures in the job")
-    counts: dict[Literal["done", "done-empty", "failed", "quarantined"], int] = Field(description="pictures by state")
+    counts: dict[Counted, int] = Field(description="pictures by state")
     warnings: tuple[str, ...] = ()
     unreadable_folders: tuple[Problem, ...] = ()
     error: str | None = Field(default=None, description="why it stopped")
+
+
+def job_counts(by_state: Mapping[str, int]) -> dict[Counted, int]:
+    """Pictures by state as job.json has them: `quarantined` only where there are any."""
+    return {state: by_state.get(state, 0) for state in get_args(Counted)
+            if state != QUARANTINED or by_state.get(state)}
 
 
 def read_job(out: Path) -> Job:

@@ -12,11 +12,21 @@ from pathlib import Path
 from parsers.errors import LexisegError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
-from workers.description import describe_job, describe_model, load_backend, model_warnings, versions
+from workers.description import describe_job, load_backend, made_with
 from workers.inputs import Inputs, find_inputs
-from workers.outputs import LineFile, PictureWriter, prepare_out, write_classes, write_job
+from workers.outputs import (
+    LineFile,
+    PictureWriter,
+    ignores_case,
+    job_timing,
+    prepare_out,
+    refuse_equal_names,
+    timing,
+    write_classes,
+    write_job,
+)
 from workers.pipeline import process
-from workers.records import DONE, EMPTY, FAILED, Job, Problem, Result
+from workers.records import DONE, EMPTY, FAILED, Job, Problem, Result, job_counts
 from workers.report import write_report
 from workers.spec import JobSpec
 
@@ -82,6 +92,8 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     if segmenter is None:
         segmenter = load_backend(spec)
     vocabulary = spec.vocabulary.frozen()
+    if ignores_case(out):
+        refuse_equal_names((item.name for item in inputs.items), out)
     prepare_out(out)
     job = _describe(spec, vocabulary, segmenter, inputs, notes)
     write_job(out, job)
@@ -90,13 +102,13 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     counts: Counter[str] = Counter()
     try:
         failures, seconds = _process_all(spec, inputs, segmenter, vocabulary, counts, on_progress)
-        job = job.model_copy(update={"state": "done", "counts": _by_state(counts)})
+        job = job.model_copy(update={"state": "done", "counts": job_counts(counts)})
         paths = {item.name: item for item in inputs.items}
         write_report(out, job, vocabulary, lambda name: paths[name].path)
         write_job(out, job)
     except BaseException as error:
         reason = str(error) if isinstance(error, LexisegError) else type(error).__name__
-        _note_stop(out, job.model_copy(update={"state": "stopped", "counts": _by_state(counts), "error": reason}))
+        _note_stop(out, job.model_copy(update={"state": "stopped", "counts": job_counts(counts), "error": reason}))
         raise
     return JobSummary(out=out, total=len(inputs.items), done=counts[DONE], empty=counts[EMPTY], failed=counts[FAILED],
                       seconds=seconds, warnings=job.warnings, failures=failures, unreadable=job.unreadable_folders)
@@ -110,14 +122,13 @@ def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, vocabulary
     failures: list[Result] = []
     started = shown = time.perf_counter()
     outcomes = process(inputs.items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
-                       workers=spec.workers)
+                       device=spec.device, workers=spec.workers)
     with (LineFile(out / "results.jsonl") as results, LineFile(out / "timings.jsonl") as timings,
           closing(outcomes)):
         for outcome in outcomes:
             result = outcome.result
             results.write(result.model_dump(mode="json"))
-            timings.write({"name": result.name, "decode_s": round(outcome.decode_s, 6),
-                           "score_s": round(outcome.score_s, 6), "finish_s": round(outcome.finish_s, 6)})
+            timings.write(timing(result.name, outcome.decode_s, outcome.score_s, outcome.finish_s))
             counts[result.state] += 1
             if result.state == FAILED and len(failures) < MAX_FAILURES_SHOWN:
                 failures.append(result)
@@ -126,8 +137,7 @@ def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, vocabulary
                 shown = now
                 on_progress(_progress(counts, total, now - started))
         seconds = time.perf_counter() - started
-        timings.write({"job": {"seconds": round(seconds, 3), "images": total,
-                               "images_per_s": round(total / seconds, 3)}})
+        timings.write(job_timing(seconds, total))
     return tuple(failures), seconds
 
 
@@ -140,17 +150,9 @@ def _progress(counts: Counter[str], total: int, seconds: float) -> Progress:
 
 def _describe(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter, inputs: Inputs,
               notes: Sequence[str]) -> Job:
-    unreadable = tuple(Problem(path=folder.path, code=folder.code, message=folder.message)
-                       for folder in inputs.unreadable)
-    warnings = (*vocabulary.warnings(), *model_warnings(segmenter, vocabulary), *notes,
-                *(problem.message for problem in unreadable))
-    return describe_job(spec, vocabulary, describe_model(spec, segmenter), versions(), state="running",
-                        total=len(inputs.items), counts=_by_state(Counter()), warnings=warnings,
-                        unreadable_folders=unreadable)
-
-
-def _by_state(counts: Counter[str]) -> dict[str, int]:
-    return {state: counts[state] for state in (DONE, EMPTY, FAILED)}
+    unreadable = [Problem(path=folder.path, code=folder.code, message=folder.message) for folder in inputs.unreadable]
+    return describe_job(spec, vocabulary, made_with(spec, vocabulary, segmenter), state="running",
+                        total=len(inputs.items), notes=notes, unreadable=unreadable)
 
 
 def _note_stop(out: Path, job: Job) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
+from parsers.errors import SettingError
 from parsers.vocabulary import Vocabulary
+from vision.refine.settings import METHODS, parse_refinement
 
 
 class JobSpec(BaseModel):
@@ -22,7 +24,8 @@ class JobSpec(BaseModel):
     model: str = Field(min_length=1, description="a model directory")
     settings: dict[str, JsonValue] = Field(default={}, description="options of the backend, such as variant or tile")
     preset: str | None = Field(default=None, description="the name under which `settings` were chosen; only recorded")
-    refine: Literal["none", "pydensecrf"] = "none"
+    refine: str = Field(default="none", pattern=rf"^({'|'.join(METHODS)})(:.+)?$", description="edges of the masks; "
+                        "a method may have options, as in torch-crf:stride=1,iterations=5")
     overlay: bool = Field(default=False, description="also write overlays/, pictures with the classes painted in")
     confidence: bool = Field(default=False, description="also write confidence/, grey pictures, 255 = certain")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
@@ -30,3 +33,12 @@ class JobSpec(BaseModel):
                                 "null: one per processor core; results do not depend on it")
     batch: int = Field(default=16, ge=1, le=1024, description="pictures given to the backend at once; results do not "
                        "depend on it")
+
+    @field_validator("refine")
+    @classmethod
+    def _check_refine(cls, text: str) -> str:
+        try:
+            parse_refinement(text)
+        except SettingError as error:
+            raise ValueError(str(error)) from error
+        return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -17,9 +17,9 @@ from workers import manifests
 from workers.inputs import InputItem, UnreadableFolder, iter_inputs
 from workers.ledger import JobRow, JobState, Ledger, NewJob
 from workers.ledger.intake import Intake, set_going, take_in
-from workers.ledger.jobs import Priority, create_job, forget_job, get_job, open_items
+from workers.ledger.jobs import Priority, create_job, forget_job, forget_new_items, get_job, item_names, open_items
 from workers.ledger.schema import jobs
-from workers.outputs import FILES, FOLDERS
+from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec
 
 NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "format_version"}
@@ -38,12 +38,13 @@ class Submitted:
 
 
 def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard_size: int = 32, attempts: int = 3,
-           sample: int | None = None, notes: Sequence[str] = ()) -> Submitted:
+           sample: int | None = None, notes: Sequence[str] = (),
+           check: Callable[[InputItem], None] | None = None) -> Submitted:
     """Enters a job and its pictures into the ledger; workers begin at once.
 
     If OUT has a job of this ledger with the same digest, its pictures that are done stay done, new and changed ones
     are added, and it goes on; if nothing is new, nothing happens. sample: so many pictures first, the rest waits for
-    `resume`. notes: warnings of the caller for job.json.
+    `resume`. notes: warnings of the caller for job.json. check: is shown every picture, and raises to refuse the job.
 
     Raises InputError, SettingError, OutputError (`output-collision`: OUT has something else), JobError.
     """
@@ -69,12 +70,15 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
     unreadable: list[UnreadableFolder] = []
     _set_state(ledger, job, JobState.SUBMITTING)
     try:
-        intake = take_in(ledger, job, find_items(spec.inputs, out, unreadable))
+        found = find_items(spec.inputs, out, unreadable)
+        intake = take_in(ledger, job, found if check is None else _checked(found, check))
         if not intake.added + intake.changed + intake.known:
             if unreadable:
                 raise InputError(Code.FOLDER_UNREADABLE, unreadable[0].message, "", "Check the permissions.")
             raise InputError(Code.NO_INPUTS, f"No pictures in {', '.join(spec.inputs[:5])}.",
                              "Files, folders, patterns and manifests.", "Name a folder that holds pictures.")
+        if intake.added + intake.changed and ignores_case(out):
+            refuse_equal_names(item_names(ledger, job.id), out)
     except BaseException:
         _undo(ledger, job, before)
         raise
@@ -100,6 +104,12 @@ def find_items(inputs: Sequence[str], out: Path | None, unreadable: list[Unreada
             yield from manifests.read_manifest(path)
         else:
             yield from iter_inputs([given], out=out, unreadable=unreadable)
+
+
+def _checked(found: Iterator[InputItem], check: Callable[[InputItem], None]) -> Iterator[InputItem]:
+    for item in found:
+        check(item)
+        yield item
 
 
 def absolute(spec: JobSpec) -> JobSpec:
@@ -151,6 +161,7 @@ def _undo(ledger: Ledger, job: JobRow, before: str) -> None:
         if before == JobState.SUBMITTING:
             forget_job(ledger, job)
         else:
+            forget_new_items(ledger, job)
             _set_state(ledger, job, before)
     except JobError:
         return

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 from transformers.utils import logging
 
 from parsers.errors import Code, ModelError
-
 
 HEAD = {r"^language_model\.lm_head\.": "lm_head."}
 """Stored name of the head to its own; transformers renames for its own classes alone."""
@@ -42,7 +42,7 @@ def load_network(directory: Path, dtype: torch.dtype = torch.float32) -> PhiLlav
         network, report = PhiLlava.from_pretrained(
             directory, local_files_only=True, use_safetensors=True, dtype=dtype, key_mapping=HEAD,
             output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise _corrupt(directory, str(error).splitlines()[0]) from error
     finally:
         if is_shown:

@@ -28,8 +28,9 @@ TRAINING_SEED = 2_000_000
 """Seeds from here on belong to this training; the pocket CLIP's begin at 1,000,000, validation ends at 9,999."""
 SINGLE_SIDE = 48
 """Pixels of the small pictures: a thing in one costs a quarter of what it costs in a scene."""
-ROUND = 32
-"""Rows are padded to a multiple of so many tokens: CPU kernels are prepared once per shape."""
+ROW, TEXT_ROW, TEXT_ROWS = 160, 384, 3
+"""Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
+prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +106,9 @@ class Questions(IterableDataset):
             top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
             yield Batch(
                 images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
-                questions=pack(rows, tokenizer, after_picture=True), single_B3SS=_pixels(small),
+                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=_pixels(small),
                 single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
-                texts=pack(shared_out(texts, tokenizer), tokenizer, after_picture=False))
+                texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
             number += 1
 
 
@@ -136,42 +137,44 @@ def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generato
     return result
 
 
-def shared_out(examples: list[Example], tokenizer: Tokenizer, longest: int = 384) -> list[list[Example]]:
-    """Examples in rows of about `longest` tokens, first fit."""
-    rows: list[list[Example]] = []
-    room: list[int] = []
-    for example in sorted(examples, key=lambda one: -len(one.question) - len(one.answer)):
-        size = len(tokenizer.encode(example.question).ids) + len(tokenizer.encode(example.answer).ids) + 3
-        place = next((i for i, left in enumerate(room) if left >= size), None)
-        if place is None:
-            rows.append([])
-            room.append(longest)
-            place = len(rows) - 1
-        rows[place].append(example)
-        room[place] -= size
+def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int, *, after_picture: bool) -> Rows:
+    """Rows of examples as tensors of `length` tokens; examples that do not fit are left out. after_picture: the opening
+    of the turn and the picture are elsewhere."""
+    end = tokenizer.token_to_id(END)
+    first = 1 + GRID * GRID if after_picture else 0
+    lines = []
+    for row in rows:
+        line: list[tuple[int, int, int, bool]] = []
+        for segment, example in enumerate(row):
+            before, after = _tokens(example, tokenizer, after_picture)
+            if len(line) + len(before) + len(after) <= length:
+                line += [(token, segment, first + i, len(before) - 1 <= i < len(before) + len(after) - 1)
+                         for i, token in enumerate([*before, *after])]
+        lines.append(line + [(end, -1, 0, False)] * (length - len(line)))
+    tokens, segments, positions, learn = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
+    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn.bool())
+
+
+def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Example]]:
+    """Examples in TEXT_ROWS rows of TEXT_ROW tokens, each in the first that has room."""
+    rows: list[list[Example]] = [[] for _ in range(TEXT_ROWS)]
+    room = [TEXT_ROW] * TEXT_ROWS
+    for example in examples:
+        size = sum(map(len, _tokens(example, tokenizer, False)))
+        for place, left in enumerate(room):
+            if left >= size:
+                rows[place].append(example)
+                room[place] -= size
+                break
     return rows
 
 
-def pack(rows: list[list[Example]], tokenizer: Tokenizer, *, after_picture: bool) -> Rows:
-    """Rows of examples as tensors. after_picture: the opening of the turn and the picture are elsewhere."""
-    lines = []
-    end = tokenizer.token_to_id(END)
-    for row in rows:
-        line = []
-        for segment, example in enumerate(row):
-            asked = prompt_text(example.question, with_picture=after_picture)
-            if after_picture:
-                asked = asked.removeprefix("USER: <image>")
-            before, after = tokenizer.encode(asked).ids, [*tokenizer.encode(example.answer).ids, end]
-            first = 1 + GRID * GRID if after_picture else 0
-            for i, token in enumerate([*before, *after]):
-                learn = len(before) - 1 <= i < len(before) + len(after) - 1
-                line.append((token, segment, first + i, learn))
-        lines.append(line)
-    length = -(-max(map(len, lines)) // ROUND) * ROUND
-    table = np.array([line + [(end, -1, 0, False)] * (length - len(line)) for line in lines], np.int64)
-    tokens, segments, positions, learn = torch.from_numpy(table).unbind(-1)
-    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn.bool())
+def _tokens(example: Example, tokenizer: Tokenizer, after_picture: bool) -> tuple[list[int], list[int]]:
+    """Question and answer as ids; the question ends where the answer begins, the answer with the end of text."""
+    asked = prompt_text(example.question, with_picture=after_picture)
+    if after_picture:
+        asked = asked.removeprefix("USER: <image>")
+    return tokenizer.encode(asked).ids, tokenizer.encode(example.answer + END).ids
 
 
 def prompt_text(question: str, *, with_picture: bool) -> str:

@@ -90,7 +90,8 @@ def stored_config() -> dict[str, Any]:
         "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size",
         "patch_size", "hidden_act", "layer_norm_eps", "projection_dim")}
     rotary = {name: text.rope_parameters[name] for name in ("partial_rotary_factor", "rope_theta")}
-    return kept | {"dtype": "float32", "text_config": text_kept | rotary | {"dtype": "float32"},
+    inner = {"n_inner": text.intermediate_size}  # the name that vLLM's Phi reads; without it, it takes 4 x hidden_size
+    return kept | {"dtype": "float32", "text_config": text_kept | rotary | inner | {"dtype": "float32"},
                    "vision_config": vision_kept | {"dtype": "float32"}}
 
 

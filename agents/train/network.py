@@ -128,7 +128,7 @@ def patch_features(network: LlavaForConditionalGeneration, images_B3SS: Tensor, 
     for layer in tower.encoder.layers:
         attention = layer.self_attn
         q, k, v = _qkv(_norm(x, layer.layer_norm1), attention, heads)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = attend(q, k, v)
         x = x + _linear(mixed.transpose(1, 2).flatten(2), attention.out_proj)
         x = x + _linear(F.gelu(_linear(_norm(x, layer.layer_norm2), layer.mlp.fc1)), layer.mlp.fc2)
     return x[:, 1:]
@@ -147,7 +147,7 @@ def patch_states(network: LlavaForConditionalGeneration, features_BPV: Tensor, p
     for layer in phi.layers[:NAMING_LAYER]:
         h = _norm(x, layer.input_layernorm)
         q, k, v = _qkv(h, layer.self_attn, phi.config.num_attention_heads)
-        mixed = F.scaled_dot_product_attention(rotated(q, turn), rotated(k, turn), v, is_causal=True)
+        mixed = attend(rotated(q, turn), rotated(k, turn), v, causal_mask(before, x.dtype))
         x = x + _parallel(mixed, h, layer)
     return _norm(x[:, 1:before], phi.final_layernorm)
 
@@ -190,14 +190,26 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
         h = _norm(x, layer.input_layernorm)
         q, k, v = _qkv(h, layer.self_attn, heads)
         q, k = rotated(q, turn), rotated(k, turn)
-        mixed = F.scaled_dot_product_attention(q[:, :, before:], k, v, attn_mask=mask_B1TS)
+        mixed = attend(q[:, :, before:], k, v, mask_B1TS)
         if before and number + 1 < len(phi.layers):
-            first = F.scaled_dot_product_attention(q[:, :, :before], k[:, :, :before], v[:, :, :before], is_causal=True)
+            first = attend(q[:, :, :before], k[:, :, :before], v[:, :, :before], causal_mask(before, kind))
             mixed = torch.cat([first, mixed], 2)
         elif before:  # nothing reads the picture's tokens after the last layer
             x, h = x[:, before:], h[:, before:]
         x = x + _parallel(mixed, h, layer)
     return Hidden(_norm(x, phi.final_layernorm), patches)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention written out, (B, H, S, D / H)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return (scores if mask is None else scores + mask).softmax(-1) @ v
+
+
+@cache
+def causal_mask(length: int, kind: torch.dtype) -> Tensor:
+    """What is added to scores so that nothing sees what follows it."""
+    return torch.full((length, length), float("-inf"), dtype=kind).triu(1)
 
 
 def opening_token() -> Tensor:
@@ -243,7 +255,9 @@ def _parallel(mixed_BHSd: Tensor, normed_BSD: Tensor, layer: Any) -> Tensor:
 
 @cache
 def _opening() -> int:
-    return make_tokenizer().token_to_id("USER:\u0120")
+    found = make_tokenizer().token_to_id("USER:\u0120")
+    assert found is not None  # it is one of the pieces
+    return found
 
 
 def _norm(x: Tensor, norm: Any) -> Tensor:

@@ -61,12 +61,12 @@ def describe(scene: Scene, *, detailed: bool) -> str:
 
 
 def picture_examples(scene: Scene, rng: Generator) -> list[Example]:
-    """What is asked about one scene: both descriptions, presences, and a choice among clusters."""
-    examples = [Example(question("describe-detailed"), describe(scene, detailed=True)),
-                Example(question("describe-simple"), describe(scene, detailed=False))]
-    examples += [presence(scene, rng) for _ in range(3)]
-    examples.append(assignment(scene, rng))
-    return [examples[i] for i in rng.permutation(len(examples))]
+    """What is asked about one scene: the detailed description, and in random order the simple one, presences, and a
+    choice among clusters."""
+    examples = [Example(question("describe-simple"), describe(scene, detailed=False)), presence(scene, rng),
+                presence(scene, rng), assignment(scene, rng)]
+    detailed = Example(question("describe-detailed"), describe(scene, detailed=True))
+    return [detailed, *(examples[i] for i in rng.permutation(len(examples)))]
 
 
 def presence(scene: Scene, rng: Generator) -> Example:

@@ -111,12 +111,12 @@ def test_questions_of_a_row_do_not_see_each_other(network, batch):
 
 def test_only_answers_are_learnt_up_to_their_end():
     tokenizer = make_tokenizer()
-    rows = pack([[Example("Describe the picture.", "A dog on the grass.")]], tokenizer, after_picture=True)
+    rows = pack([[Example("Describe the picture.", "A dog on the grass.")]], tokenizer, 32, after_picture=True)
     tokens, learn = rows.tokens_BT[0], rows.learn_BT[0]
     learnt = tokenizer.decode(tokens[1:][learn[:-1]].tolist(), skip_special_tokens=False)
     assert learnt == "A dog on the grass.<|endoftext|>"
     assert rows.positions_BT[0, 0] == 1 + GRID * GRID
-    text = pack([[Example("Name 7 kinds of \"bird\".", "x")]], tokenizer, after_picture=False)
+    text = pack([[Example("Name 7 kinds of \"bird\".", "x")]], tokenizer, 32, after_picture=False)
     assert text.positions_BT[0, 0] == 0
     assert tokenizer.decode(text.tokens_BT[0].tolist()).startswith('USER: Name 7 kinds of "bird". ASSISTANT:x')
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from benchmarks.noop import POISON
+from parsers.errors import Code, JobError
 from tests import servers
 from workers import Result, read_results, run_job
 from workers.ledger.dispatch import hand_out
@@ -128,6 +131,22 @@ def test_messages_are_small_and_json_and_a_pickle_is_refused(site, make_spec, re
     client.close()
 
 
+def test_a_pickle_in_the_folder_of_messages_is_refused(site, make_spec, tmp_path):
+    here = site()
+    job = submit(here.ledger, make_spec(), shard_size=10).job
+    Dispatcher(here.ledger, make_app(here.settings), here.settings).tick()
+    folder = here.settings.broker_folder / "messages"
+    evil = json.loads(sorted(folder.iterdir())[0].read_bytes())
+    evil["content-type"], evil["content-encoding"] = "application/x-python-serialize", "binary"
+    evil["body"] = base64.b64encode(pickle.dumps(Touch(str(tmp_path / "touched")))).decode()
+    path = folder / "00000000000000000000_000000_ab.gpu.interactive.msg"
+    path.write_text(json.dumps(evil))
+    with here.up():
+        here.wait_for_end(job)
+        here.wait(lambda: not path.exists())
+    assert not (tmp_path / "touched").exists()
+
+
 def test_a_folder_of_messages_is_small_and_json(site, make_spec):
     here = site()
     submit(here.ledger, make_spec(), shard_size=10)
@@ -162,6 +181,63 @@ def test_the_queue_may_be_away_at_the_start_and_in_the_middle(site, make_spec, t
         with servers.redis_server(tmp_path, port):
             here.wait_for_end(job)
     assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
+
+
+def test_the_folder_of_the_embedded_queue_may_be_removed_in_the_middle(site, make_spec):
+    here = site(LEXISEG_NOOP_S="0.05")
+    job = submit(here.ledger, make_spec(), shard_size=4).job
+    with here.up():
+        here.wait_for_done(job, 6)
+        shutil.rmtree(here.settings.broker_folder)
+        here.wait_for_end(job)
+    assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
+
+
+def test_a_process_that_is_killed_while_it_waits_for_work_is_replaced(site, broker, make_spec, tmp_path):
+    here = site(broker=broker)
+    with here.up() as supervisor:
+        here.wait_for_end(submit(here.ledger, make_spec()).job)
+        parent = supervisor.places[0].process.pid
+        (child,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        here.wait(lambda: not is_alive(int(child)))
+        here.wait_for_end(submit(here.ledger, make_spec(out=str(tmp_path / "second"))).job)
+
+
+def test_a_ledger_that_goes_away_in_the_middle_and_comes_back(site, make_spec, tmp_path):
+    """A disk that was unmounted by mistake: nobody begins an empty ledger in its place."""
+    home = tmp_path / "home"
+    here = site(ledger=str(home / "l.sqlite"), LEXISEG_NOOP_S="0.05")
+    job = submit(here.ledger, make_spec(), shard_size=4).job
+    with here.up():
+        here.wait_for_done(job, 6)
+        home.rename(tmp_path / "away")
+        time.sleep(3)
+        with pytest.raises(JobError, match="was removed"):
+            get_job(here.ledger, job.id)
+        assert not (home / "l.sqlite").exists()
+        shutil.rmtree(home, ignore_errors=True)  # the queue may have made it again
+        (tmp_path / "away").rename(home)
+        here.wait_for_end(job)
+    assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
+
+
+def test_a_postgresql_that_is_killed_in_the_middle_and_started_again(site, make_spec, redis_url, tmp_path):
+    expected = run_job(make_spec(out=str(tmp_path / "alone")))
+    port = servers.free_port()
+    with servers.postgres_folder() as folder, contextlib.ExitStack() as stack:
+        with servers.postgres_on(folder, port, kill=True) as url:
+            here = site(broker=redis_url, ledger=url, LEXISEG_NOOP_S="0.05")
+            job = submit(here.ledger, make_spec(), shard_size=4).job
+            stack.enter_context(here.up())
+            here.wait_for_done(job, 6)
+        with pytest.raises(JobError) as caught:
+            get_job(here.ledger, job.id)
+        assert caught.value.code == Code.LEDGER_UNAVAILABLE and "LEXISEG_LEDGER" in caught.value.next_step
+        with servers.postgres_on(folder, port):
+            here.wait_for_end(job)
+            stack.close()
+    assert content(tmp_path / "out") == content(expected.out)
 
 
 def test_the_same_job_with_the_ledger_in_postgresql(site, make_spec, postgres_url, redis_url, tmp_path):

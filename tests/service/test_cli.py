@@ -13,14 +13,18 @@ from service.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
-              "--overlap", "--device"]
+              "--overlap", "--precision", "--device"]
 LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
 OPTIONS = {
     "": ["--version"],
-    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence"],
+    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence", "--draft",
+                "--json"],
+    "benchmark": ["--model", "--backend", "--variant", "--preset", "--ensemble", "--refine", "--tile", "--overlap",
+                  "--precision", "--draft", "--device", "--size", "--images", "--classes", "--subclasses", "--rounds",
+                  "--price", "--json"],
     "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
-             *SEGMENTING, "--json"],
+             "--skip-bad", *SEGMENTING, "--json"],
     "parse": ["text", "--file", "--jsonl", "--pipeline", "--head", "--json"],
     "describe": ["inputs", "--detailed", "--jsonl", *LLM],
     "ask": ["request", "inputs", "--out", "--model", "--device", *LLM, "--json"],
@@ -30,12 +34,12 @@ OPTIONS = {
     "doctor": ["--json"],
     "up": ["--workers", "--until-done"],
     "jobs": [],
-    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
+    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence", "--draft",
                     "--priority", "--json"],
     "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
-                    "--json"],
+                    "--draft", "--json"],
     "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
-                      "--measure", "--json"],
+                      "--draft", "--measure", "--json"],
     "jobs list": ["--json"],
     "jobs show": ["job", "--json"],
     "jobs watch": ["job"],
@@ -43,7 +47,13 @@ OPTIONS = {
     "jobs resume": ["job"],
     "jobs cancel": ["job"],
     "jobs retry": ["job", "--failed"],
+    "jobs export": ["job", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "jobs verify": ["job", "--json"],
+    "serve": ["--host", "--port"],
+    "tokens": [],
+    "tokens add": ["name", "--scope"],
+    "tokens list": [],
+    "tokens remove": ["name"],
     "vocabulary": [],
     "vocabulary build": ["names", "-o", "--subclasses", "--clusters", *LLM],
     "vocabulary check": ["file"],
@@ -53,8 +63,10 @@ OPTIONS = {
     "vocabulary diff": ["before", "after", "--json"],
     "vocabulary freeze": ["file", "--out"],
     "models": [],
+    "models convert-llava-phi2": ["source", "target", "--vision-tower", "--dtype", "--json"],
     "models list": ["--json"],
     "models verify": ["models"],
+    "models convert-simseg": ["checkpoint", "--tokenizer", "--to", "--half"],
 }
 
 
@@ -82,6 +94,7 @@ def test_the_guide_names_every_command_and_option():
 
 def test_help_texts_name_what_is_allowed():
     """The texts are written out, so that help needs no import; here they are compared."""
+    from service.options import PRESETS
     from vision.clip.settings import ENSEMBLES, VARIANTS
     from vision.refine import METHODS
 
@@ -90,6 +103,7 @@ def test_help_texts_name_what_is_allowed():
         texts = {param.opts[0]: param.help for param in commands[command].params if hasattr(param, "help")}
         assert ", ".join(METHODS) in texts["--refine"]
         assert sorted(texts["--variant"].split(": ")[1].rstrip(".").split(", ")) == sorted(VARIANTS)
+        assert set(PRESETS) <= set(texts["--preset"].split(": ")[1].rstrip(".").split(", "))
         assert set(ENSEMBLES) - {"auto"} <= set(texts["--ensemble"].split(": ")[1].rstrip(".").split(", "))
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.evaluate import EvalReport
+from service.evaluate import EvalReport, open_for_preset, with_constants
+from tests.vision import layouts
 
 CLASSES = {"0": "grass", "1": "dog", "2": "cat", "3": "sky", "ignore_id": 255}
 
@@ -55,7 +56,7 @@ def test_the_same_command_gives_the_same_figures(lexiseg, models, dataset):
     reports = [json.loads(lexiseg("eval", f"folder:{dataset}", "--candidates", "present+1", "--json").stdout)
                for _ in range(2)]
     for report in reports:
-        report["runs"][0].pop("seconds")
+        del report["runs"][0]["seconds"], report["runs"][0]["stages"]
     assert reports[0] == reports[1]
 
 
@@ -109,3 +110,61 @@ def test_a_bad_mapping_is_refused(lexiseg, models, dataset, tmp_path, content):
     result = lexiseg("eval", f"folder:{dataset}", "--candidates", "all", "--super-classes", path)
     assert result.exit_code == 2
     assert str(path) in result.stderr
+
+
+def test_a_published_protocol_in_one_command(lexiseg, models, tmp_path):
+    result = lexiseg("eval", f"voc21:{layouts.voc(tmp_path)}", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    jsonschema.validate(report, EvalReport.model_json_schema(mode="serialization"))
+    assert (report["dataset"], report["candidates"]) == ("voc21:val", "all")
+    assert report["protocol"] == {"name": "voc21", "names": "plain", "constants": {}}
+    assert report["settings"] == {}
+    assert len(report["runs"][0]["per_class"]) == 21
+    assert report["runs"][0]["scores"]["miou_all"] is not None
+    assert any("published split 1,449" in text for text in report["warnings"])
+
+
+def test_a_preset_brings_the_names_of_its_protocol(lexiseg, models, tmp_path):
+    report = json.loads(lexiseg("eval", f"voc21:{layouts.voc(tmp_path)}", "--preset", "llm-supervision", "--refine",
+                                "none", "--json").stdout)
+    assert report["protocol"]["names"] == "simseg"
+    assert "monitor" in report["runs"][0]["per_class"]
+    report = json.loads(lexiseg("eval", f"voc21:{tmp_path},names=plain", "--preset", "llm-supervision", "--refine",
+                                "none", "--json").stdout)
+    assert report["protocol"]["names"] == "plain"
+
+
+def test_constants_of_the_published_code_yield_to_what_a_person_gives(tmp_path, monkeypatch):
+    monkeypatch.setattr("service.evaluate.protocol_constants", lambda method, name: {"overlap": 0.25, "tile": 64,
+                                                                                     "other": 1})
+    dataset = open_for_preset(f"voc21:{layouts.voc(tmp_path)}", "sclip")
+    protocol, settings = with_constants(dataset, "sclip", {"tile": 32, "ensemble": "max"}, ["tile"])
+    assert protocol.names == "sclip"
+    assert settings == {"tile": 32, "ensemble": "max", "overlap": 0.25}
+    assert protocol.constants["other"] == 1
+
+
+@pytest.mark.parametrize(("preset", "variant", "threshold", "scale"), [
+    ("sclip", None, 0.1, 65), ("sclip", "naclip", 0.1, 40), ("sclip", "sc-clip", 0.15, 50),
+    ("sclip", "clearclip", 0.1, 65), ("simseg", None, None, None), ("lexiseg", "naclip", None, None)])
+def test_each_method_has_the_constants_of_its_own_code(tmp_path, preset, variant, threshold, scale):
+    dataset = open_for_preset(f"voc21:{layouts.voc(tmp_path)}", preset)
+    protocol, _ = with_constants(dataset, preset, {"variant": variant} if variant else {}, [])
+    assert protocol.constants.get("background_threshold") == threshold
+    assert protocol.constants.get("logit_scale") == scale
+
+
+def test_bad_pictures_are_counted_where_that_is_asked_for(lexiseg, models, tmp_path):
+    layouts.voc(tmp_path)
+    (tmp_path / "VOCdevkit/VOC2012/SegmentationClass/2007_000042.png").unlink()
+    result = lexiseg("eval", f"voc21:{tmp_path}")
+    assert result.exit_code == 2
+    assert "label-missing 1 of 2" in result.stderr
+    assert f"lexiseg eval voc21:{tmp_path} --skip-bad" in result.stderr
+    result = lexiseg("eval", f"voc21:{tmp_path}", "--skip-bad")
+    assert result.exit_code == 0
+    assert "1 images" in result.stdout
+    assert "left out: label-missing 1" in result.stderr
+    assert "protocol voc21, names plain" in result.stdout
+    assert "seconds: names: read" in result.stdout

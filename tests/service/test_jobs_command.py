@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
-from workers.ledger import claim, commit, open_ledger
+from tests.workers.exports.examples import TAXONOMY, write_out
+from workers.ledger import JobState, NewJob, claim, commit, open_ledger
 from workers.ledger.claims import Finished
 from workers.ledger.dispatch import hand_out
-from workers.ledger.jobs import find_job
+from workers.ledger.jobs import create_job, find_job
+from workers.ledger.schema import jobs
 from workers.records import Result
 
 
@@ -92,6 +95,24 @@ def test_an_unfinished_job_is_not_whole(site, lexiseg, submit, tmp_path):
     assert result.exit_code == 1 and "3 pictures are not finished" in result.stdout
 
 
+def test_a_job_is_exported_by_its_id_once_it_is_done(site, lexiseg, tmp_path):
+    """Like `lexiseg export` of its folder, byte by byte."""
+    out = write_out(tmp_path / "out", {"a.png": np.array([[1, 3]]), "b.png": np.array([[0]])}, TAXONOMY)
+    job = create_job(site, NewJob(out=str(out), spec="{}", digest="0" * 64))
+    options = ("--format", "coco", "--per-class", "--unmatched", "drop", "--to")
+    early = lexiseg("jobs", "export", job.id, *options, tmp_path / "to")
+    assert early.exit_code == 2 and "[job-state]" in early.stderr and "lexiseg jobs watch" in early.stderr
+    assert not (tmp_path / "to").exists()
+    for state in (JobState.SAMPLED, JobState.DONE):
+        with site.write() as connection:
+            connection.execute(jobs.update().values(state=state))
+        done = lexiseg("jobs", "export", job.id[:4], *options, tmp_path / state)
+        assert done.exit_code == 0 and "2 images exported as coco" in done.stdout
+        assert lexiseg("export", out, *options, tmp_path / "same").exit_code == 0
+        for name in ("annotations.json", "export.json"):
+            assert (tmp_path / state / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
+
+
 @pytest.mark.parametrize("command", ["show", "watch", "pause", "resume", "cancel", "verify"])
 def test_a_job_that_is_not_there(site, lexiseg, command):
     result = lexiseg("jobs", command, "nothing")
@@ -110,7 +131,8 @@ def test_a_ledger_that_cannot_be_used(lexiseg, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("LEASE_S", "soon"), ("LEASE_S", "0"), ("WINDOW", "1.5"),
-                                             ("BROKER", "amqp://x"), ("STALE_S", "99999")])
+                                             ("BROKER", "sqs://x"), ("STALE_S", "99999"), ("MIN_FREE_MB", "-1"),
+                                             ("MIN_FREE_MB", "inf"), ("MIN_FREE_MB", "nan")])
 def test_settings_that_are_not_allowed(lexiseg, monkeypatch, name, value):
     monkeypatch.setenv(f"LEXISEG_{name}", value)
     result = lexiseg("jobs", "list")

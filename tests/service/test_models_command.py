@@ -53,3 +53,33 @@ def test_verify_a_model_that_lacks_a_file_or_is_not_there(lexiseg, own_models):
     assert result.exit_code == 1
     assert "error [model-incomplete]" in result.stderr
     assert "error [model-missing]" in result.stderr
+
+
+def test_convert_refuses_a_pickled_object(lexiseg, tmp_path):
+    import torch
+
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "config": pytest.fixture}, tmp_path / "harm.pth")
+    result = lexiseg("models", "convert-simseg", tmp_path / "harm.pth", "--tokenizer", tmp_path,
+                     "--to", tmp_path / "out")
+    assert result.exit_code == 2 and "error [model-unsupported]" in result.stderr and "pickled" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_says_what_was_found_mapped_and_dropped(lexiseg, tmp_path):
+    from tests import tiny_llava
+
+    weights = tiny_llava.weights_of(tiny_llava.make_parts(), "zhu", "orig")
+    del weights["lm_head.linear.bias"]
+    source = tiny_llava.save_checkpoint(tmp_path / "source", weights, tiny_llava.config_of("zhu", "orig"))
+    result = lexiseg("models", "convert-llava-phi2", source, tmp_path / "target")
+    assert result.exit_code == 0, result.output
+    said = result.stdout
+    for line in (f"found    {len(weights)} weights in 1 files: layout zhu, Phi names orig", "mapped   92 weights",
+                 "12 of them split", "dropped  1: transformer.h.0.mixer.rotary_emb.inv_freq",
+                 "tower    from the checkpoint", "bias of zeros", "make serve MODEL="):
+        assert line in said
+    assert lexiseg("models", "verify", tmp_path / "target").exit_code == 0
+    again = lexiseg("models", "convert-llava-phi2", source, tmp_path / "target", "--json")
+    assert again.exit_code == 2 and json.loads(again.stdout)["error"]["code"] == "output-collision"
+    report = json.loads(lexiseg("models", "convert-llava-phi2", source, tmp_path / "other", "--json").stdout)
+    assert report["weights"] == {"text": 33, "projector": 4, "tower": 55} and report["head_bias"] == "zeros"

@@ -101,3 +101,51 @@ def test_no_pictures_is_an_error(lexiseg, models, tmp_path):
     result = lexiseg("segment", tmp_path / "empty", "--classes", "dog", "--out", tmp_path / "out")
     assert result.exit_code == 2
     assert "error [no-inputs]" in result.stderr
+
+
+def test_the_outcome_as_json(lexiseg, models, pictures, tmp_path):
+    (pictures / "broken.png").write_bytes(b"no picture")
+    result = lexiseg("segment", pictures, "--classes", "dog, cat", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 3
+    answer = json.loads(result.stdout)
+    assert (answer["format_version"], answer["total"], answer["failed"]) == (1, 4, 1)
+    assert answer["done"] + answer["empty"] == 3
+    assert list(answer["stages"]) == ["decode", "score", "finish"]
+    assert all(seconds >= 0 for seconds in answer["stages"].values())
+    assert sum(answer["stages"].values()) > 0
+    assert [failure["code"] for failure in answer["failures"]] == ["not-an-image"]
+    assert answer["report"] == str(tmp_path / "out" / "report.html")
+
+
+def mask_bytes(out):
+    return {path.name: path.read_bytes() for path in sorted((out / "masks").iterdir())}
+
+
+def test_drafts_change_neither_the_size_of_a_mask_nor_what_small_pictures_become(lexiseg, models, pictures, tmp_path):
+    """Windows of 32 pixels need 64; the photo's shorter side is 480."""
+    soft = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8))
+    soft.resize((640, 480), Image.Resampling.BICUBIC).save(pictures / "photo.jpg", quality=95)
+    for out, options in (("whole", []), ("draft", ["--draft"]), ("again", ["--draft"])):
+        result = lexiseg("segment", pictures, "--classes", "dog, cat, sky", "--out", tmp_path / out, "--overlay",
+                         *options)
+        assert result.exit_code == 0, result.stderr
+    whole, draft, again = (mask_bytes(tmp_path / out) for out in ("whole", "draft", "again"))
+    assert draft == again, "the same settings give the same bytes"
+    assert {name: data for name, data in draft.items() if name != "photo.jpg.png"} == {
+        name: data for name, data in whole.items() if name != "photo.jpg.png"}
+    labels = [np.asarray(Image.open(tmp_path / out / "masks" / "photo.jpg.png")) for out in ("whole", "draft")]
+    assert labels[0].shape == labels[1].shape == (480, 640)
+    assert (labels[0] == labels[1]).mean() > 0.95
+    with (Image.open(tmp_path / "draft" / "overlays" / "photo.jpg.jpg") as overlay,
+          Image.open(tmp_path / "whole" / "overlays" / "photo.jpg.jpg") as other):
+        assert overlay.size == other.size
+    assert json.loads((tmp_path / "draft" / "job.json").read_text())["spec"]["settings"] == {"draft": True}
+
+
+def test_tiles_count_pixels_of_the_picture_itself(models):
+    from vision import ClipSettings, load_segmenter
+
+    directory = models / "pocket" / "clip"
+    sides = [load_segmenter("clip", directory, device="cpu", settings=settings).draft_side
+             for settings in (ClipSettings(), ClipSettings(draft=True), ClipSettings(draft=True, tile=64))]
+    assert sides == [None, 64, None]

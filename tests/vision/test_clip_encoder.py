@@ -8,6 +8,7 @@ import torch
 
 from parsers.errors import Code, ModelError, SettingError
 from vision.clip.encoder import ClipEncoder, choose_device
+from vision.clip.settings import VARIANTS
 from vision.models import load_card
 
 RNG = np.random.default_rng(0)
@@ -33,7 +34,7 @@ def test_image_vector_equals_the_library(bare_clip):
     assert torch.allclose(pooled, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("variant", ["loda", "maskclip", "naclip"])
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"auto"}))
 def test_a_window_does_not_depend_on_its_neighbours(tiny_clip, variant):
     encoder = encoder_of(tiny_clip, variant=variant, batch_size=8)
     pictures = windows(8)
@@ -88,6 +89,43 @@ def test_weights_of_another_configuration(make_clip):
         path.write_text(json.dumps(config))
 
     assert damaged(make_clip(), change).code == Code.MODEL_CORRUPT
+
+
+@pytest.mark.parametrize("change", [
+    lambda weights: weights.pop("visual.proj"), lambda weights: weights.update(extra=torch.zeros(3)),
+    lambda weights: weights.update({f"layer{n}.weight": torch.zeros(1) for n in range(500)})],
+    ids=["missing", "extra", "another architecture"])
+def test_missing_and_extra_names_are_said_in_short(make_clip, change):
+    from safetensors.torch import load_file, save_file
+
+    def harm(directory):
+        path = directory / "open_clip_model.safetensors"
+        weights = load_file(path)
+        change(weights)
+        save_file(weights, path)
+
+    error = damaged(make_clip(), harm)
+    assert error.code == Code.MODEL_CORRUPT and len(str(error)) < 1500
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_weights_that_are_no_numbers_are_refused(make_clip, value):
+    from safetensors.torch import load_file, save_file
+
+    directory = make_clip()
+    path = directory / "open_clip_model.safetensors"
+    weights = load_file(path)
+    weights["visual.proj"][0, 0] = value
+    save_file(weights, path)
+    with pytest.raises(ModelError) as caught:
+        encoder_of(directory)
+    assert caught.value.code == Code.MODEL_CORRUPT and "visual.proj" in caught.value.given
+
+
+@pytest.mark.parametrize("size", [(5, 7), (32, 48), (64, 20)], ids=str)
+def test_windows_of_another_size_come_one_at_a_time(tiny_clip, size):
+    patches, pooled = encoder_of(tiny_clip).encode_windows([RNG.integers(0, 256, (*size, 3), dtype=np.uint8)])
+    assert patches.shape == (1, max(1, size[0] // 8) * max(1, size[1] // 8), 24) and pooled.shape == (1, 24)
 
 
 def test_missing_tokenizer(make_clip):

@@ -6,8 +6,8 @@ import torch
 
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from tests.vision.test_clip_dense import golden, needs_golden
-from vision.clip.ensemble import class_maps, min_max, name_lists, weighted_text
-from vision.clip.settings import ClipSettings
+from vision.clip.ensemble import class_maps, class_texts, list_weights, min_max, name_lists, scaled_maps
+from vision.clip.settings import ENSEMBLES, ClipSettings
 
 PET = VocabularyClass(id=3, name="pet", synonyms=("companion",), subclasses=("dog", "cat"))
 BIRD = VocabularyClass(id=7, name="bird")
@@ -89,7 +89,7 @@ def test_map_mean_is_the_mean_of_scaled_maps_in_their_mean_range():
     assert torch.allclose(maps[1], table[BIRD_ROW] @ patches.T, atol=1e-6)
 
 
-@pytest.mark.parametrize("ensemble", ["code", "softmax", "max", "map-mean"])
+@pytest.mark.parametrize("ensemble", sorted(set(ENSEMBLES) - {"auto"}))
 def test_one_name_per_class_is_the_plain_similarity(ensemble):
     """Also K = 1 with the class name as its own subclass."""
     itself = VocabularyClass(id=1, name="pet", subclasses=("pet", "dog"))
@@ -99,7 +99,7 @@ def test_one_name_per_class_is_the_plain_similarity(ensemble):
     assert torch.equal(maps, table @ patches.T)
 
 
-@pytest.mark.parametrize("ensemble", ["code", "softmax", "max", "map-mean"])
+@pytest.mark.parametrize("ensemble", sorted(set(ENSEMBLES) - {"auto"}))
 def test_background_is_the_maximum_whatever_the_ensemble(ensemble):
     vocabulary = Vocabulary(classes=(PET, BIRD), background=("sky", "grass"))
     maps, patches, _, table, lists = maps_of(vocabulary, ensemble)
@@ -129,5 +129,60 @@ def test_code_weights_equal_the_golden_ones(case):
     pooled = torch.from_numpy(values[f"{case}_z"])
     for index, entry in enumerate(values[f"{case}_sub_weighted_class"]):
         rows = torch.arange(starts[entry], starts[entry + 1])[None]
-        text = weighted_text(pooled, table, rows, torch.ones_like(rows, dtype=torch.bool), 1.0)
+        text = class_texts(pooled, table, rows, torch.ones_like(rows, dtype=torch.bool), "code", 1.0)
         assert np.abs(text[0].numpy() - values[f"{case}_sub_weighted"][index]).max() < 1e-6
+
+
+def test_mean_is_the_map_of_the_mean_text():
+    maps, patches, _, table, _ = maps_of(VOCABULARY, "mean")
+    assert torch.allclose(maps[0], patches @ table[PET_ROWS].mean(dim=0), atol=1e-6)
+    assert torch.allclose(maps[1], table[BIRD_ROW] @ patches.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_superclass_plus_lambda_times_its_other_names(weight):
+    lists = name_lists(VOCABULARY, ClipSettings())
+    table, patches, pooled = unit(len(lists.words), 16), unit(20, 16, seed=1), unit(16, seed=2)
+    others = table[PET_ROWS[1:]]
+    mixture = ((others @ pooled) / 0.02).softmax(dim=0) @ others
+    maps = class_maps(patches, pooled, table, lists, "super+lambda", 0.02, weight)
+    assert torch.allclose(maps[0], patches @ (table[0] + weight * mixture) / (1 + weight), atol=1e-5)
+    assert torch.allclose(maps[1], patches @ table[BIRD_ROW], atol=1e-6)
+
+
+def test_superclass_counts_even_where_it_is_not_in_the_list():
+    lists = name_lists(VOCABULARY, ClipSettings(superclass_in_list=False, subclass_count=1))
+    table, patches, pooled = unit(len(lists.words), 16), unit(20, 16, seed=1), unit(16, seed=2)
+    maps = class_maps(patches, pooled, table, lists, "super+lambda", 0.02, 1.0)
+    pet, dog = (table[lists.words.index(word)] for word in ("pet", "dog"))
+    assert torch.allclose(maps[0], patches @ (pet + dog) / 2, atol=1e-6)
+
+
+def test_votes_are_counted_where_a_map_is_above_the_middle_of_its_range():
+    maps, patches, pooled, table, _ = maps_of(VOCABULARY, "mask-vote", 0.05)
+    single = table[PET_ROWS] @ patches.T
+    low, high = single.amin(dim=1, keepdim=True), single.amax(dim=1, keepdim=True)
+    weights = ((table[PET_ROWS] @ pooled) / 0.05).softmax(dim=0)
+    votes = (weights[:, None] * ((single - low) / (high - low) > 0.5)).sum(dim=0)
+    assert torch.allclose(maps[0], low.mean() + (high - low).mean() * votes, atol=1e-5)
+
+
+@pytest.mark.parametrize("ensemble", sorted(set(ENSEMBLES) - {"auto"}))
+def test_scaled_maps_are_those_of_the_classes_asked_for(ensemble):
+    lists = name_lists(Vocabulary(classes=(PET, BIRD), background=("sky",)), ClipSettings())
+    table, patches, pooled = unit(len(lists.words), 16), unit(20, 16, seed=1), unit(16, seed=2)
+    maps, weights = scaled_maps(patches, pooled, table, lists, [1, 2], ensemble, 0.02)
+    assert maps.amin() == 0 and maps.amax() <= 1 + 1e-6 and torch.allclose(weights.sum(dim=1), torch.ones(2))
+    assert maps.shape == (2, 4 if ensemble == "mask-vote" else 1, 20)
+    if ensemble != "mask-vote":
+        whole = class_maps(patches, pooled, table, lists, ensemble, 0.02)
+        assert torch.allclose(maps[:, 0], min_max(whole[1:]), atol=1e-5)
+    none, _ = scaled_maps(patches, pooled, table, lists, [], ensemble, 0.02)
+    assert none.shape[0] == 0
+
+
+def test_weights_of_a_list_sum_to_one_and_leave_out_filling():
+    lists = name_lists(VOCABULARY, ClipSettings())
+    for kind in ("mean", "code", "softmax"):
+        weights = list_weights(unit(16), unit(len(lists.words), 16), lists.lists_CM, lists.valid_CM, kind, 0.02)
+        assert torch.allclose(weights.sum(dim=1), torch.ones(2)) and weights[1, 1:].abs().max() == 0

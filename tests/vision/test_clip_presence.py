@@ -5,7 +5,7 @@ import torch
 
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.clip.ensemble import name_lists
-from vision.clip.presence import evidence, presence
+from vision.clip.presence import evidence, presence, present
 from vision.clip.settings import ClipSettings
 
 LISTS = name_lists(
@@ -67,3 +67,35 @@ def test_extreme_scores_stay_finite():
     scores, bias = presence(torch.tensor([-1.0, 1.0]), (1, 2), thresholds)
     assert scores.tolist() == [0.0, 1.0]
     assert torch.isfinite(bias).all()
+
+
+IDS = tuple(range(1, 11))
+
+
+def test_five_and_five_scores_leave_nothing():
+    """Mean 0.2 and standard deviation 0.105: the better ones are 0.949 of it above the mean."""
+    assert present(torch.tensor([0.3] * 5 + [0.1] * 5), IDS, top=10) == []
+
+
+def test_the_ranking_is_cut_at_the_threshold_and_at_the_limit():
+    scores = torch.tensor([0.1, 0.9, 0.1, 0.8, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    assert present(scores, IDS) == [1, 3]
+    assert present(scores, IDS, limit=1) == [1]
+    assert present(scores, IDS, sigma=2.0) == [1]
+    assert present(scores, IDS, sigma=-1.0) == [1, 3, 0, 2, 4, 5, 6, 7, 8, 9]
+    assert present(scores, IDS, sigma=0.5, top=2) == [1] and present(scores, IDS, top=2) == []
+
+
+def test_a_background_uses_a_place_and_is_never_present():
+    scores, ids = torch.tensor([0.9, 0.8, 0.7, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]), (0, *IDS[:9])
+    assert present(scores, ids, sigma=0.5, limit=2) == [1]
+    assert present(scores, ids, sigma=0.5) == [1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_of_equal_scores_none_is_below_the_threshold(count):
+    assert present(torch.full((count,), 0.1), IDS[:count], limit=5) == list(range(min(count, 5)))
+
+
+def test_of_no_classes_none_is_present():
+    assert present(torch.zeros(0), ()) == [] and present(torch.tensor([0.3]), (0,)) == []

@@ -1,5 +1,7 @@
 """Samples to score maps, the whole way through the backend."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,9 @@ from parsers.errors import Code, SettingError
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision import ClipSettings, Sample, load_segmenter
 from vision.clip.segmenter import load
+from vision.clip.settings import ENSEMBLES
+from vision.models import load_card
+from vision.refine import refine
 
 RNG = np.random.default_rng(2)
 PETS = Vocabulary(classes=(VocabularyClass(id=1, name="dog", subclasses=("puppy", "hound")),
@@ -55,7 +60,7 @@ def test_presence_lowers_weak_classes_only(tiny_clip):
     assert (off.image_scores_C == soft.image_scores_C).all()
 
 
-@pytest.mark.parametrize("ensemble", ["softmax", "code", "max", "map-mean"])
+@pytest.mark.parametrize("ensemble", sorted(set(ENSEMBLES) - {"auto"}))
 def test_results_do_not_depend_on_neighbours_or_order(tiny_clip, ensemble):
     samples = [Sample(image_HW3=picture(), vocabulary=PETS), Sample(image_HW3=picture(90, 40), vocabulary=OUTSIDE),
                Sample(image_HW3=picture(1, 1), vocabulary=PETS), Sample(image_HW3=picture(), vocabulary=OUTSIDE)]
@@ -130,3 +135,103 @@ def test_load_by_name_of_backend(tiny_clip):
     with pytest.raises(SettingError) as caught:
         load_segmenter("magic", tiny_clip)
     assert caught.value.code == Code.SETTING_INVALID and "clip" in caught.value.allowed
+
+
+def test_two_threads_give_what_one_gives(tiny_clip):
+    """Also with vocabularies that differ from call to call."""
+    segmenter = load_segmenter("clip", tiny_clip, device="cpu")
+    generator = np.random.default_rng(3)
+    samples = [Sample(image_HW3=generator.integers(0, 256, (40, 40, 3), dtype=np.uint8),
+                      vocabulary=Vocabulary.from_names(names)) for names in ("dog, cat", "grass, sky, bird") * 8]
+    expected = [segmenter.score([sample])[0].scores_CHW for sample in samples]
+    segmenter.prepare(samples[0].vocabulary)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda sample: segmenter.score([sample])[0].scores_CHW, samples))
+    assert all((one == other).all() for one, other in zip(expected, found, strict=True))
+
+
+RULES = [{"rule": "simseg", "presence_evidence": "super", "presence_limit": 5, "presence_sigma": -1.0},
+         {"rule": "simseg", "ensemble": "mask-vote", "vote": "union", "presence_sigma": -1.0},
+         {"rule": "sclip", "background_threshold": 0.1, "area_threshold": 0.1},
+         {"rule": "sclip", "stride": 0, "short_side": 40},
+         {"variant": "resclip"}, {"variant": "resclip", "rule": "sclip"}, {"variant": "sc-clip"}]
+
+
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_labels_by_rules_do_not_depend_on_neighbours(tiny_clip, options):
+    samples = [Sample(image_HW3=picture(), vocabulary=PETS), Sample(image_HW3=picture(90, 40), vocabulary=OUTSIDE),
+               Sample(image_HW3=picture(1, 1), vocabulary=PETS), Sample(image_HW3=picture(3, 200), vocabulary=PETS)]
+    segmenter = load(tiny_clip, settings=ClipSettings(batch_size=4, **options))
+    for sample, together in zip(samples, segmenter.score(samples), strict=True):
+        (alone,) = segmenter.score([sample])
+        maps = [refine(sample.image_HW3, scores, confidence=True) for scores in (together, alone)]
+        assert maps[0].labels_HW.shape == sample.image_HW3.shape[:2]
+        assert (maps[0].labels_HW == maps[1].labels_HW).all()
+        assert (maps[0].confidence_HW == maps[1].confidence_HW).all()
+        assert set(np.unique(maps[0].labels_HW)) <= {0, *alone.class_ids}
+
+
+def test_the_rule_simseg_always_looks_for_the_background(tiny_clip):
+    segmenter = load(tiny_clip, settings=ClipSettings(rule="simseg"))
+    first, second = segmenter.score([Sample(image_HW3=picture(), vocabulary=given) for given in (PETS, OUTSIDE)])
+    assert first.class_ids == (0, 1, 9) and second.class_ids == (0, 4)
+    assert segmenter._texts([PETS])[0][0].words[0] == "background"
+    assert segmenter._texts([OUTSIDE])[0][0].words[0] == "sky"
+
+
+def test_of_many_classes_the_rule_sclip_keeps_the_best(tiny_clip, monkeypatch):
+    monkeypatch.setattr("vision.clip.slide.MOST_NAMES", 3)
+    vocabulary = Vocabulary.from_names("dog, cat, bird, grass, sky, red")
+    (scores,) = load(tiny_clip, settings=ClipSettings(rule="sclip")).score(
+        [Sample(image_HW3=picture(40, 60), vocabulary=vocabulary)])
+    assert scores.rule.maps_BNgq.shape[1] == 3 and len(scores.class_ids) == 6
+
+
+def test_hard_presence_leaves_absent_classes_out(tiny_clip):
+    sample = Sample(image_HW3=picture(), vocabulary=Vocabulary.from_names("dog, cat, bird"))
+    one = ClipSettings(presence="hard", presence_limit=1, presence_sigma=-9.0)
+    (hard,) = load(tiny_clip, settings=one).score([sample])
+    winner = hard.image_scores_C.argmax()
+    assert (hard.scores_CHW.argmax(axis=0) == winner).all() and np.isfinite(hard.scores_CHW).all()
+    (nothing,) = load(tiny_clip, settings=ClipSettings(presence="hard", presence_sigma=9.0)).score([sample])
+    assert (nothing.scores_CHW.argmax(axis=0) == winner).all()
+    outside = Sample(image_HW3=picture(), vocabulary=OUTSIDE)
+    (background,) = load(tiny_clip, settings=ClipSettings(presence="hard", presence_sigma=9.0)).score([outside])
+    assert (background.scores_CHW.argmax(axis=0) == 0).all()
+
+
+def test_a_filter_drops_subclasses_before_they_are_used(tiny_clip):
+    segmenter = load(tiny_clip, settings=ClipSettings(subclass_filter="own", filter_cutoff=-1.0))
+    assert len(segmenter._texts([PETS])[0][0].words) < 4
+
+
+def test_logits_stay_finite_in_half_precision(make_clip):
+    directory = make_clip(card={"thresholds": {"logit_scale": 1e7}})
+    (scores,) = load(directory).score([Sample(image_HW3=picture(), vocabulary=PETS)])
+    assert np.isfinite(scores.scores_CHW).all() and scores.scores_CHW.min() < -1e4
+
+
+@pytest.mark.parametrize("rule", ["softmax", "sclip", "simseg"])
+def test_twenty_thousand_classes_and_one(tiny_clip, rule, monkeypatch):
+    segmenter = load(tiny_clip, settings=ClipSettings(rule=rule, templates="plain", batch_size=2))
+    table = torch.nn.functional.normalize(torch.randn(20_000, 24), dim=-1)
+    monkeypatch.setattr(segmenter._text, "embed", lambda names: table[:len(names)])
+    many = Vocabulary.from_names([f"thing {number}" for number in range(20_000 - (rule == "simseg"))])
+    for vocabulary in (many, Vocabulary.from_names("dog")):
+        image = picture(36, 36)
+        (scores,) = segmenter.score([Sample(image_HW3=image, vocabulary=vocabulary)])
+        labels = refine(image, scores).labels_HW
+        assert labels.shape == (36, 36) and set(np.unique(labels).tolist()) <= {0, *scores.class_ids}
+
+
+def test_openai_layouts_with_quick_gelu(make_clip):
+    """Text weights without a prefix, and the activation that OpenAI's models were trained with."""
+    directory = make_clip(card=None)
+    path = directory / "open_clip_config.json"
+    import json
+
+    plain, _ = load(directory)._encoder.encode_windows([picture()] * 1)
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"model_cfg": config["model_cfg"] | {"quick_gelu": True}}))
+    quick, _ = load(directory)._encoder.encode_windows([picture()] * 1)
+    assert load_card(directory).window == 32 and not torch.allclose(plain, quick, atol=1e-3)

@@ -7,9 +7,14 @@ from vision.clip.settings import ClipSettings
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("variant", "vanilla"), ("ensemble", "mean"), ("presence", "hard"), ("presence_evidence", "sub"),
-    ("templates", "all"), ("subclass_count", -1), ("temperature", 0.0), ("temperature", float("nan")), ("tile", 3),
-    ("overlap", 1.0), ("overlap", -0.1), ("batch_size", 0)])
+    ("variant", "clip"), ("ensemble", "median"), ("subclass_filter", "all"), ("vote", "veto"), ("presence", "firm"),
+    ("presence_evidence", "sub"), ("templates", "all"), ("rule", "crf"), ("overlap_rule", "area"),
+    ("morphology", "opening"), ("subclass_count", -1), ("subclass_weight", 1.5), ("filter_cutoff", 2.0),
+    ("presence_top", 0), ("presence_limit", 0), ("presence_sigma", float("inf")), ("temperature", 0.0),
+    ("temperature", float("nan")), ("logit_scale", -1.0), ("background_threshold", 1.1), ("area_threshold", -0.1),
+    ("short_side", 3), ("stride", -1), ("tile", 3), ("overlap", 1.0), ("overlap", -0.1), ("batch_size", 0),
+    ("tile", "wide"), ("tile", 16.5), ("overlap", "half"), ("temperature", "warm"), ("feedback", "yes"),
+    ("residual", 1), ("subclass_count", True), ("templates", 3)])
 def test_refused(name, value):
     with pytest.raises(SettingError) as caught:
         ClipSettings(**{name: value})
@@ -20,5 +25,19 @@ def test_refused(name, value):
 def test_options_are_pinned():
     """A new option is a visible change."""
     assert ClipSettings.__slots__ == (
-        "variant", "ensemble", "subclass_count", "superclass_in_list", "temperature", "presence", "presence_evidence",
-        "templates", "tile", "overlap", "batch_size")
+        "variant", "residual", "feedback", "ensemble", "subclass_count", "superclass_in_list", "subclass_filter",
+        "filter_cutoff", "subclass_weight", "vote", "temperature", "presence", "presence_evidence", "presence_top",
+        "presence_sigma", "presence_limit", "templates", "rule", "overlap_rule", "morphology", "logit_scale",
+        "background_threshold", "area_threshold", "short_side", "stride", "tile", "overlap", "draft", "precision",
+        "batch_size")
+
+
+@pytest.mark.parametrize("variant", ["loda", "resclip", "sc-clip"])
+def test_a_switch_that_a_variant_has_not_is_refused(variant):
+    with pytest.raises(SettingError):
+        ClipSettings(variant=variant, residual=True)
+    assert ClipSettings(variant="sclip", residual=False).residual is False
+
+
+def test_a_sentence_of_ones_own_is_a_template():
+    assert ClipSettings(templates="a drawing of a {}.").templates == "a drawing of a {}."

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from parsers.errors import SettingError, VocabularyError
+from parsers.errors import Code, DatasetError, InputError, SettingError, VocabularyError
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.evaluate import (
     choose_candidates,
@@ -15,6 +15,7 @@ from vision.evaluate import (
     parse_candidates,
     score_masks,
     shuffle_subclasses,
+    with_subclasses,
 )
 from vision.types import ScoreMap
 
@@ -248,3 +249,83 @@ def test_made_masks_are_scored_like_segmented_ones():
     assert run.scores.pixel_accuracy == pytest.approx((truth[:, 8:] != 99).sum() / (truth != 99).sum())
     assert run.control.pixel_accuracy < run.scores.pixel_accuracy
     assert (run.name, run.images) == ("made", 4)
+
+
+class Damaged(Blocks):
+    """Every third picture has a mask that does not fit, the last one is gone."""
+
+    def load(self, i):
+        if i == len(self) - 1:
+            raise InputError(Code.FILE_MISSING, f"{i} is gone.")
+        if i % 3 == 1:
+            raise DatasetError(Code.LABEL_SIZE, f"{i} does not fit.", "", "Look at it.")
+        return super().load(i)
+
+
+def test_bad_pictures_are_left_out_and_counted_if_that_is_asked_for():
+    dataset = Damaged(9)
+    run = evaluate(dataset, Oracle(dataset), absent=None, skip_bad=True, batch_size=2)
+    assert (run.images, run.skipped) == (5, {"label-size": 3, "file-missing": 1})
+    assert run.scores.miou == 1
+    good = evaluate(Blocks(order=[0, 2, 3, 5, 6]), Oracle(dataset), absent=None)
+    assert run.per_class == good.per_class
+
+
+def test_the_first_bad_picture_ends_the_evaluation_otherwise():
+    dataset, oracle = Damaged(9), Oracle(Damaged(9))
+    with pytest.raises(DatasetError, match="1 does not fit"):
+        evaluate(dataset, oracle, absent=None, batch_size=1)
+    assert oracle.batches == [1]
+
+
+def test_nothing_but_bad_pictures_gives_no_figures():
+    run = evaluate(Damaged(1), Oracle(Blocks()), absent=None, skip_bad=True)
+    assert (run.images, run.scores.miou, run.skipped) == (0, None, {"file-missing": 1})
+
+
+def test_what_concerns_the_whole_dataset_is_never_left_out():
+    class Broken(Blocks):
+        def load(self, i):
+            raise DatasetError(Code.DATASET_INVALID, "No dataset.")
+
+    with pytest.raises(DatasetError, match="No dataset"):
+        evaluate(Broken(2), Oracle(Blocks()), absent=None, skip_bad=True)
+
+
+def test_the_seconds_of_the_stages_are_told():
+    run = evaluate(Blocks(4), Oracle(Blocks()), absent=None)
+    assert list(run.stages) == ["read", "score", "refine", "count"]
+    assert all(seconds > 0 for seconds in run.stages.values())
+    assert sum(seconds for stage, seconds in run.stages.items() if stage != "read") <= run.seconds
+
+
+def test_pictures_are_read_only_a_little_ahead():
+    class Watched(Blocks):
+        read = 0
+
+        def load(self, i):
+            self.read += 1
+            return super().load(i)
+
+    dataset, seen = Watched(40), []
+    evaluate(dataset, Oracle(dataset), absent=0, batch_size=2, on_progress=lambda done, total: seen.append(
+        dataset.read - done))
+    assert max(seen) <= 4
+    assert dataset.read == 40
+
+
+def test_subclasses_come_to_the_names_of_a_protocol():
+    names = Vocabulary(classes=(VocabularyClass(id=1, name="dog", synonyms=("hound", "doggy")),
+                                VocabularyClass(id=2, name="tree", synonyms=("oak",))), background=("floor", "sky"))
+    merged = with_subclasses(names, knowledge().model_copy(update={"background": ()}))
+    dog, tree = merged.classes
+    assert (dog.id, dog.subclasses, dog.synonyms, dog.gloss) == (1, ("poodle", "hound"), ("doggy",), "the animal")
+    assert (tree.synonyms, tree.subclasses) == (("oak",), ())
+    assert merged.background == ("floor", "sky")
+    assert with_subclasses(names, knowledge()).background == ("wall",)
+    assert evaluation_vocabulary(["dog", "tree"], True, merged).classes[0].subclasses == ("poodle", "hound")
+
+
+def test_knowledge_about_other_things_stays_what_it_is():
+    names = Vocabulary.from_names("lamp, table")
+    assert with_subclasses(names, knowledge()) == knowledge()

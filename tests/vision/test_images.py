@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from parsers.errors import Code, InputError
-from vision.images import IMAGE_SUFFIXES, decode_image, read_image
+from vision.images import IMAGE_SUFFIXES, decode_draft, decode_image, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -286,3 +286,56 @@ def test_the_callers_data_is_not_kept(tmp_path):
 
 def test_suffixes_are_lower_case_with_a_dot():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize(("shortest", "expected"), [(400, (48, 64)), (48, (48, 64)), (25, (48, 64)), (24, (24, 32)),
+                                                    (12, (12, 16)), (6, (6, 8)), (1, (6, 8))])
+def test_a_draft_keeps_its_shorter_side(shortest, expected):
+    data = encode(picture(64, 48), "JPEG", quality=95)
+    image_HW3, size = decode_draft(data, name="a", shortest=shortest)
+    assert (image_HW3.shape, size) == ((*expected, 3), (48, 64))
+    assert image_HW3.flags.writeable and image_HW3.flags.c_contiguous
+    if expected == (48, 64):
+        assert np.array_equal(image_HW3, decode_image(data, name="a"))
+
+
+def test_a_draft_shows_the_same_picture():
+    random = np.random.default_rng(0)
+    soft = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
+    data = encode(soft, "JPEG", quality=95)
+    draft_HW3, size = decode_draft(data, name="a", shortest=100)
+    assert (draft_HW3.shape, size) == ((150, 200, 3), (600, 800))
+    whole_HW3 = np.asarray(Image.fromarray(decode_image(data, name="a")).resize((200, 150), Image.Resampling.BOX))
+    assert np.abs(draft_HW3.astype(int) - whole_HW3).mean() < 2
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_that_a_draft_tells_is_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image_HW3, size = decode_draft(encode(picture(640, 480), "JPEG", exif=exif), name="a", shortest=60)
+    assert size == ((640, 480) if orientation in (6, 8) else (480, 640))
+    assert image_HW3.shape == (size[0] // 8, size[1] // 8, 3)
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_only_jpeg_has_drafts(format):
+    data = encode(picture(640, 480), format)
+    image_HW3, size = decode_draft(data, name="a", shortest=10)
+    assert image_HW3.shape == (480, 640, 3)
+    assert size == (480, 640)
+
+
+@pytest.mark.parametrize("image", [picture(640, 480).convert("L"), picture(640, 480).convert("CMYK")])
+def test_grey_and_cmyk_have_drafts(image):
+    assert decode_draft(encode(image, "JPEG"), name="a", shortest=60)[0].shape == (60, 80, 3)
+
+
+def test_damage_and_size_are_found_in_a_draft_too():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8))
+    data = encode(noise, "JPEG")
+    for broken, options, code in ((data[:-9000], {}, Code.IMAGE_TRUNCATED),
+                                  (data, {"max_pixels": 1000}, Code.IMAGE_TOO_LARGE)):
+        with pytest.raises(InputError) as caught:
+            decode_draft(broken, name="a", shortest=60, **options)
+        assert caught.value.code == code

@@ -107,3 +107,33 @@ def test_nothing_counted_gives_no_figures():
 def test_what_does_not_fit_is_refused(truth, predicted):
     with pytest.raises(ValueError, match=r"ground truth is|outside"):
         Confusion(2).add(np.array(truth), np.array(predicted))
+
+
+def histogram_scores(pictures, class_count):
+    """The way of published evaluation code: per picture a histogram of the right pixels, of the predicted and of the
+    true ones; their sums; the mean over the classes that have any pixel; ignored pixels are taken out before."""
+    edges = np.arange(class_count + 1) - 0.5
+    right, predicted, true = (np.zeros(class_count) for _ in range(3))
+    for truth_HW, predicted_HW in pictures:
+        kept = truth_HW != IGNORED
+        truth, guess = truth_HW[kept], predicted_HW[kept]
+        right += np.histogram(guess[guess == truth], edges)[0]
+        predicted += np.histogram(guess, edges)[0]
+        true += np.histogram(truth, edges)[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou, accuracy = right / (true + predicted - right), right / true
+    return np.nanmean(iou), np.nanmean(accuracy), right.sum() / true.sum()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_figures_equal_those_of_published_evaluation_code(seed, class_count):
+    random = np.random.default_rng(seed)
+    pictures = [(random.integers(IGNORED, class_count, (5, 7)), random.integers(0, class_count, (5, 7)))
+                for _ in range(3)]
+    confusion = Confusion(class_count)
+    for truth_HW, predicted_HW in pictures:
+        confusion.add(truth_HW, predicted_HW)
+    scores = confusion.scores()
+    assert (scores.miou_all, scores.mean_accuracy, scores.pixel_accuracy) == pytest.approx(
+        histogram_scores(pictures, class_count))
+    assert scores.miou >= scores.miou_all, "a class that is only predicted has 0 there and does not count here"

@@ -7,6 +7,7 @@ import pytest
 
 from parsers.errors import Code, MissingPackageError, SettingError
 from vision import ScoreMap, refine
+from vision.refine import METHODS, RefineSettings, parse_refinement, participants, refine_probabilities
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 
@@ -31,9 +32,10 @@ def enlarged_by_torch(scores, size):
 
 @pytest.mark.parametrize("size", [(48, 64), (5, 7), (1, 1), (100, 3)], ids=str)
 @pytest.mark.parametrize("spread", [0.1, 5.0])
-def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread):
-    """Dropping the classes that cannot win changes nothing."""
-    scores = random_map(spread=spread)
+@pytest.mark.parametrize("cells", [(6, 8), (1, 5), (9, 2), (1, 1)], ids=str)
+def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread, cells):
+    """Leaving out the classes that cannot win, where they cannot win, changes nothing."""
+    scores = random_map(spread=spread, size=cells)
     result = refine(np.zeros((*size, 3), np.uint8), scores, confidence=True)
     expected = enlarged_by_torch(scores, size)
     clear = np.sort(expected, axis=0)[-1] - np.sort(expected, axis=0)[-2] > 1e-5
@@ -42,9 +44,22 @@ def test_labels_are_the_argmax_of_all_enlarged_probabilities(size, spread):
     assert np.abs(result.confidence_HW - expected.max(axis=0)).max() < 1e-3
 
 
+def test_a_class_that_wins_in_one_corner_alone_is_found():
+    scores = np.zeros((3, 6, 8))
+    scores[0] = 4
+    for index, (row, column) in enumerate([(0, 0), (5, 7)], start=1):
+        scores[index, row, column] = 8
+    labels_HW = refine(PICTURE, score_map(scores)).labels_HW
+    assert labels_HW[0, 0] == 2 and labels_HW[-1, -1] == 3 and (labels_HW[:, 16:48] == 1).all()
+
+
+def test_equal_probabilities_go_to_the_first_class():
+    assert (refine(PICTURE, score_map(np.zeros((5, 6, 8)), (7, 3, 9, 1, 2))).labels_HW == 7).all()
+
+
 def test_bands_do_not_show(monkeypatch):
     whole = refine(PICTURE, random_map(), confidence=True)
-    monkeypatch.setattr(sys.modules["vision.refine"], "BAND_PIXELS", 200)
+    monkeypatch.setattr(sys.modules["vision.refine.enlarge"], "BAND_PIXELS", 200)
     banded = refine(PICTURE, random_map(), confidence=True)
     assert (whole.labels_HW == banded.labels_HW).all() and (whole.confidence_HW == banded.confidence_HW).all()
 
@@ -93,12 +108,68 @@ def two_halves(height=64, width=64):
     return picture, score_map(scores)
 
 
-def test_crf_moves_the_border_to_the_edge():
+@pytest.mark.parametrize("options", ["", ":binary=true", ":stride=1,floor=0"], ids=["default", "binary", "full"])
+@pytest.mark.parametrize("method", ["pydensecrf", "torch-crf"])
+def test_crf_moves_the_border_to_the_edge(method, options):
     picture, scores = two_halves()
     truth = np.where(np.arange(64) < 28, 1, 2)
     plain = (refine(picture, scores).labels_HW != truth).mean()
-    refined = (refine(picture, scores, "pydensecrf").labels_HW != truth).mean()
+    refined = (refine(picture, scores, method + options).labels_HW != truth).mean()
     assert plain > 0.03 and refined < 0.02
+
+
+def test_pamr_moves_the_border_to_the_edge():
+    picture, scores = two_halves()
+    truth = np.where(np.arange(64) < 28, 1, 2)
+    assert (refine(picture, scores, "pamr").labels_HW != truth).mean() < 0.03
+
+
+def test_classes_without_support_change_nothing():
+    """A class whose probability is almost 0 takes no part, and the field without it is the field with it."""
+    picture, scores = two_halves()
+    absent = np.full((3, 8, 8), -30.0)
+    more = score_map(np.concatenate([scores.scores_CHW, absent]))
+    one, other = (refine(picture, more, f"pydensecrf:floor={floor}", confidence=True) for floor in (0.2, 0.0))
+    assert (one.labels_HW == other.labels_HW).all()
+    assert np.abs(one.confidence_HW.astype(float) - other.confidence_HW).max() < 2e-3
+
+
+def test_who_takes_part():
+    probabilities = np.zeros((4, 1, 3), np.float32)
+    probabilities[0], probabilities[1, 0, 1], probabilities[2, 0, 2] = 0.5, 0.6, 0.19
+    assert participants(probabilities, 0.2).tolist() == [0, 1]
+    assert participants(probabilities, 0.19).tolist() == [0, 1, 2]
+    assert participants(probabilities, 0).tolist() == [0, 1, 2, 3]
+    assert participants(np.full((20, 2, 2), 0.05, np.float32), 0.2).tolist() == [0]  # the most probable always
+
+
+def test_two_classes_need_no_field_of_their_own():
+    """Each against the rest is then one and the same field."""
+    picture, _ = two_halves()
+    first = np.linspace(0.2, 0.9, 64, dtype=np.float32).reshape(8, 8)
+    maps = np.stack([first, 1 - first])
+    together, apart = (refine_probabilities(picture, maps, "pydensecrf", settings=RefineSettings(binary=binary))
+                       for binary in (False, True))
+    assert np.abs(together - apart).max() < 1e-4
+
+
+@pytest.mark.parametrize(("picture_size", "stride", "size"), [
+    ((64, 64), None, (32, 32)), ((64, 64), 1, (64, 64)), ((64, 64), 4, (16, 16)),
+    ((64, 64), 50, (64, 64)),  # nothing would be left of it
+    ((30, 257), None, (10, 86)),
+    ((30, 3300), None, (9, 1000)),
+], ids=str)
+def test_the_field_is_solved_on_a_smaller_picture(picture_size, stride, size):
+    picture, _ = two_halves(*picture_size)
+    maps = np.full((2, 8, 8), 0.5, np.float32)
+    assert refine_probabilities(picture, maps, "pydensecrf", settings=RefineSettings(stride=stride)).shape[1:] == size
+
+
+@pytest.mark.parametrize("wrong", [{"stride": 0}, {"floor": 1.5}, {"iterations": -1}, {"largest_side": 3}], ids=str)
+def test_settings_that_are_not_allowed(wrong):
+    with pytest.raises(SettingError) as caught:
+        RefineSettings(**wrong)
+    assert caught.value.code == Code.SETTING_INVALID and next(iter(wrong)) in str(caught.value)
 
 
 def test_crf_on_a_constant_picture_keeps_a_clear_mask():
@@ -117,7 +188,7 @@ def test_crf_does_not_write_into_its_arguments_and_repeats():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (1, 400), (2, 2)], ids=str)
-@pytest.mark.parametrize("method", ["none", "pydensecrf"])
+@pytest.mark.parametrize("method", METHODS)
 def test_odd_sizes(size, method):
     result = refine(np.zeros((*size, 3), np.uint8), random_map(), method, confidence=True)
     assert result.labels_HW.shape == size and np.isfinite(result.confidence_HW).all()
@@ -127,6 +198,29 @@ def test_odd_sizes(size, method):
 def test_logits_of_any_height_give_finite_probabilities():
     result = refine(PICTURE, score_map(np.array([[[-60000.0]], [[60000.0]]])), confidence=True)
     assert (result.labels_HW == 2).all() and (result.confidence_HW == 1).all()
+
+
+def test_options_are_read():
+    assert parse_refinement("none") == ("none", RefineSettings())
+    assert parse_refinement("pamr:iterations=4") == ("pamr", RefineSettings(iterations=4))
+    assert parse_refinement("torch-crf:stride=1,floor=0.5,binary=true,largest_side=400") == (
+        "torch-crf", RefineSettings(stride=1, floor=0.5, binary=True, largest_side=400))
+
+
+@pytest.mark.parametrize("text", ["", "sam", "none:stride=1", "torch-crf:", "torch-crf:stride", "torch-crf:stride=two",
+                                  "torch-crf:floor=nan", "torch-crf:binary=yes", "torch-crf:depth=3",
+                                  "torch-crf:stride=0", "torch-crf stride=1"])
+def test_options_that_are_not_understood(text):
+    with pytest.raises(SettingError) as caught:
+        parse_refinement(text)
+    assert caught.value.code == Code.SETTING_INVALID
+
+
+def test_options_change_the_result():
+    scores = random_map()
+    plain, more = (refine(PICTURE, scores, method, confidence=True).confidence_HW
+                   for method in ("pydensecrf", "pydensecrf:iterations=5"))
+    assert (plain != more).any()
 
 
 def test_unknown_method():

@@ -53,8 +53,10 @@ def test_what_cannot_be_meant_names_its_line(folder, line, word):
     assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("text", ["name\nb.png\n", "id,path\n1\n", 'path\n"b.png'],
-                         ids=["no column", "too few columns", "an open quote"])
+@pytest.mark.parametrize("text", ["name\nb.png\n", "id,path\n1\n", 'path\n"b.png', "path\n" + "a" * 10_000_000,
+                                  'path\n"' + "a\n" * 200_000, "path\nb.png\nC:\\b.png\n"],
+                         ids=["no column", "too few columns", "an open quote", "a line of 10 MB",
+                              "an open quote over 200,000 lines", "a path of Windows"])
 def test_bad_csv(folder, text):
     (folder / "m.csv").write_text(text)
     with pytest.raises(InputError) as caught:

@@ -12,7 +12,16 @@ import pytest
 from parsers.errors import Code, InputError, OutputError
 from parsers.vocabulary import Vocabulary
 from vision.types import LabelMap, Region
-from workers.outputs import LineFile, PictureWriter, failure, prepare_out, write_classes
+from workers.outputs import (
+    LineFile,
+    PictureWriter,
+    failure,
+    ignores_case,
+    prepare_out,
+    refuse_equal_names,
+    require_room,
+    write_classes,
+)
 
 VOCABULARY = Vocabulary.from_names("dog, cat")
 
@@ -125,3 +134,36 @@ def test_line_file_on_a_full_disk(tmp_path, monkeypatch):
         lines.write({})
     assert caught.value.code == Code.DISK_FULL
     assert files(tmp_path) == []
+
+
+def test_ignored_pixels_are_no_class_of_the_picture(tmp_path):
+    _, result = write(tmp_path, [[255, 255, 1], [0, 255, 1]])
+    assert [(found.name, found.area) for found in result.classes] == [("dog", 2)]
+    assert write(tmp_path, [[255, 0]])[1].state == "done-empty"
+
+
+@pytest.mark.parametrize("names", [("a/B.png", "a/b.png"), ("\u00e9.png", "e\u0301.png"),
+                                   ("\u00c9.png", "e\u0301.png")], ids=["case", "accents", "both"])
+def test_names_that_some_disks_do_not_tell_apart(tmp_path, names):
+    refuse_equal_names(["a.png", "ab.png", "a/b.png", "a.jpg", "stra\u00dfe.png", "strasse.png"], tmp_path)
+    with pytest.raises(OutputError) as caught:
+        refuse_equal_names(iter(["x.png", *names]), tmp_path)
+    assert caught.value.code == Code.OUTPUT_COLLISION and "--out" in caught.value.next_step
+    assert all(repr(name) in caught.value.given for name in names)
+
+
+def test_whether_a_disk_tells_case_apart_is_tried_out(tmp_path, monkeypatch, nobody):
+    assert not ignores_case(tmp_path) and not ignores_case(tmp_path / "not" / "there")
+    assert list(tmp_path.iterdir()) == []
+    (nobody.path / "closed").mkdir(mode=0o555)
+    with nobody.act():
+        assert not ignores_case(nobody.path / "closed")
+    monkeypatch.setattr(os.path, "lexists", lambda path: True)
+    assert ignores_case(tmp_path)
+
+
+def test_room_is_asked_for_where_the_folder_will_be(tmp_path):
+    require_room(tmp_path / "not" / "there", 0)
+    with pytest.raises(OutputError) as caught:
+        require_room(tmp_path / "not" / "there", 1e12)
+    assert caught.value.code == Code.DISK_FULL and "LEXISEG_MIN_FREE_MB" in str(caught.value)

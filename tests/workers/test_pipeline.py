@@ -154,6 +154,78 @@ def test_a_picture_that_kills_its_process_is_lost_alone(segmenter, photos, tmp_p
     assert not (tmp_path / "out/masks/a.png.png").exists()
 
 
+class Concurrent:
+    """Says that it may run in several threads, and notes which ran it with how many cores."""
+
+    def __init__(self, inner):
+        self.inner, self.prepared, self.seen = inner, [], []
+
+    def prepare(self, vocabulary):
+        self.prepared.append((threading.current_thread(), vocabulary))
+
+    def score(self, samples):
+        import torch
+        torch.ones(1 << 16).sum()  # the number of threads is set when a thread first computes
+        self.seen.append((threading.current_thread().name, torch.get_num_threads()))
+        return self.inner.score(samples)
+
+
+@pytest.fixture
+def four_cores():
+    import torch
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_segmenter_that_allows_it_scores_in_two_threads_with_half_of_the_cores_each(segmenter, photos, tmp_path):
+    import torch
+    concurrent = Concurrent(segmenter)
+    outcomes = run(concurrent, photos, tmp_path / "out", batch=1)
+    assert states(outcomes) == EXPECTED and [o.result.name for o in outcomes] == sorted(EXPECTED)
+    assert {name.rpartition("_")[0] for name, _ in concurrent.seen} == {"scorer"}
+    assert {cores for _, cores in concurrent.seen} == {2}
+    assert concurrent.prepared == [(threading.main_thread(), VOCABULARY)]
+    assert torch.get_num_threads() == 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "writer", "scorer"))]
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_an_error_of_a_scoring_thread_ends_the_job_when_it_concerns_all(segmenter, photos, tmp_path):
+    import torch
+    error = MissingPackageError(Code.PACKAGE_MISSING, "No x.", "", "Install x.")
+    with pytest.raises(MissingPackageError):
+        run(Concurrent(Grumpy(segmenter, 41, error)), photos, tmp_path / "out", batch=1)
+    assert torch.get_num_threads() == 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("reader", "writer", "scorer"))]
+
+
+CORES = []
+
+
+class Noting(PictureWriter):
+    """Notes with how many cores torch computes where pictures are refined."""
+
+    def write(self, name, image_HW3, label_map, *, image_sha256):
+        import torch
+        torch.ones(1 << 16).sum()
+        CORES.append(torch.get_num_threads())
+        return PictureWriter.write(self, name, image_HW3, label_map, image_sha256=image_sha256)
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize("method", ["torch-crf", "pamr"])
+def test_refinement_in_torch_takes_one_core_per_picture(segmenter, photos, tmp_path, method):
+    CORES.clear()
+    items = find_inputs([str(photos)]).items
+    plain = PictureWriter.of(tmp_path / "out", VOCABULARY, overlay=False, confidence=False)
+    writer = Noting(plain.out, plain.names, plain.colours)
+    outcomes = list(process(items, segmenter, VOCABULARY, writer, method=method, batch=3, workers=2))
+    assert states(outcomes) == EXPECTED and set(CORES) == {1}
+
+
 def test_huge_pictures_are_waited_for_one_by_one(segmenter, tmp_path, paint, monkeypatch):
     import workers.pipeline as module
     for index in range(6):
@@ -176,5 +248,5 @@ def test_finish_takes_what_it_needs_and_returns_a_value(segmenter, tmp_path):
     image_HW3[:, :, 0] = 255
     (score_map,) = segmenter.score([Sample(image_HW3=image_HW3, vocabulary=VOCABULARY)])
     writer = PictureWriter.of(tmp_path, VOCABULARY, overlay=False, confidence=False)
-    written, seconds = finish("a.png", image_HW3, "0" * 64, score_map, "none", writer)
+    written, seconds = finish("a.png", image_HW3, "0" * 64, score_map, "none", "cpu", writer)
     assert written.result.state == "done" and written.result.classes[0].area == 64 and seconds > 0

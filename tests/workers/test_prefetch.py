@@ -41,7 +41,7 @@ def test_no_more_than_the_bounds_is_read_ahead(items, monkeypatch, depth, max_pi
     import workers.prefetch as module
     read = []
     original = module.load_item
-    monkeypatch.setattr(module, "load_item", lambda item: read.append(item) or original(item))
+    monkeypatch.setattr(module, "load_item", lambda item, draft_side: read.append(item) or original(item, draft_side))
     reading = prefetch(items, threads=1, depth=depth, max_pixels=max_pixels)
     next(reading)
     time.sleep(0.2)

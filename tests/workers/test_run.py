@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import workers.run
 from parsers.errors import Code, InputError, OutputError, SettingError
 from parsers.vocabulary import Vocabulary
 from workers import read_job, read_results, run_job
@@ -227,8 +227,19 @@ def test_ctrl_c_at_a_terminal_reaches_every_process(make_spec, tmp_path, paint, 
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
-    started = time.monotonic()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode != 0 and time.monotonic() - started < 20
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert len(list((tmp_path / "out/masks").iterdir())) < 400, "what was under way is finished, the rest is dropped"
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     check_stopped(tmp_path / "out", total=400)
+
+
+def test_names_that_differ_only_in_case_are_refused_where_the_masks_would_be_one_file(make_spec, segmenter, photos,
+                                                                                       paint, monkeypatch, tmp_path):
+    run_job(make_spec(), segmenter=segmenter)
+    paint(photos / "A.png", "red")
+    monkeypatch.setattr(workers.run, "ignores_case", lambda out: True)
+    with pytest.raises(OutputError) as caught:
+        run_job(make_spec(), segmenter=segmenter)
+    assert caught.value.code == Code.OUTPUT_COLLISION
+    assert (tmp_path / "out/results.jsonl").exists(), "the earlier job is left alone"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
+import workers.description
+import workers.outputs
 import workers.queue.shard
 from parsers.errors import Code, JobError, OutputError
 from workers import read_job, run_job
-from workers.ledger import open_ledger
+from workers.ledger import claim, open_ledger
 from workers.ledger.dispatch import begin_finalising, hand_out
 from workers.ledger.jobs import counts, find_job, get_job, pause_job, resume_job
+from workers.ledger.schema import items, jobs, results, shards
 from workers.queue.finalise import finalise
 from workers.queue.shard import ShardWorker
 from workers.submit import submit
@@ -33,8 +38,8 @@ def make_worker(ledger, segmenter, monkeypatch):
     monkeypatch.setattr(workers.queue.shard, "load_backend", lambda spec: segmenter)
     made = []
 
-    def make():
-        worker = ShardWorker(ledger, lease_s=30, is_stopping=lambda: worker.stopping)
+    def make(**settings):
+        worker = ShardWorker(ledger, lease_s=30, is_stopping=lambda: worker.stopping, **settings)
         worker.stopping = False
         made.append(worker)
         return worker
@@ -184,7 +189,7 @@ def test_a_worker_with_other_code_or_another_model_leaves_the_job_alone(ledger, 
     first, second = hand_out(ledger, job, 4)
     make_worker().work(job.id, first, job.digest[:16])
     if what == "code":
-        monkeypatch.setattr(workers.queue.shard, "code_digest", lambda: "0" * 64)
+        monkeypatch.setattr(workers.description, "code_digest", lambda: "0" * 64)
     else:
         monkeypatch.setattr(segmenter, "digest", "1" * 64)
     with pytest.raises(JobError) as caught:
@@ -247,3 +252,101 @@ def test_a_sample_leaves_its_own_report_and_then_the_rest_follows(ledger, make_s
     assert finish(ledger, job) and get_job(ledger, job.id).state == "done"
     expected = run_job(make_spec(out=str(tmp_path / "alone")), segmenter=segmenter)
     assert content(tmp_path / "out") == content(expected.out)
+
+
+def test_the_next_shard_is_begun_before_the_last_results_of_this_one_are_handed_in(ledger, make_spec, make_worker,
+                                                                                   monkeypatch):
+    """Their messages, which come later, find nothing to do."""
+    job = submit(ledger, make_spec(), shard_size=2).job
+    handed_out, calls = hand_out(ledger, job, 4), []
+    for name in ("claim", "commit"):
+        def noted(*arguments, real=getattr(workers.queue.shard, name), name=name, **options):
+            calls.append(name)
+            return real(*arguments, **options)
+        monkeypatch.setattr(workers.queue.shard, name, noted)
+    worker = make_worker(go_on_s=600)
+    worker.work(job.id, handed_out[0], job.digest[:16])
+    assert len(handed_out) == 4 and calls[:2] == ["claim", "claim"]
+    assert counts(ledger, job.id)["queued"] == 0
+    assert hand_out(ledger, get_job(ledger, job.id), 4) == []
+    with ledger.read() as connection:
+        assert set(connection.execute(select(shards.c.state)).scalars()) == {"closed"}
+        assert set(connection.execute(select(items.c.attempts)).scalars()) == {1}
+    for shard in handed_out:
+        worker.work(job.id, shard, job.digest[:16])
+    assert finish(ledger, job)
+
+
+@pytest.mark.parametrize("why", ["tried before", "of another worker", "stopping", "an urgent job"])
+def test_shards_that_are_left_alone(ledger, make_spec, make_worker, why):
+    """What was tried before is done alone, since it may kill its worker; and a job that is more urgent comes first."""
+    job = submit(ledger, make_spec(), shard_size=4).job
+    first, second = hand_out(ledger, job, 4)
+    worker = make_worker(go_on_s=600)
+    if why == "tried before":
+        with ledger.write() as connection:
+            connection.execute(items.update().where(items.c.shard_id == second).values(attempts=1))
+    elif why == "of another worker":
+        claim(ledger, second, "other", 60)
+    elif why == "an urgent job":
+        submit(ledger, make_spec(out=job.out + "2"), priority="interactive")
+    else:
+        worker.stopping = True
+    worker.work(job.id, first, job.digest[:16])
+    left = counts(ledger, job.id)
+    assert (left["queued"], left["running"]) == {"tried before": (4, 0), "of another worker": (0, 4),
+                                                 "stopping": (8, 0), "an urgent job": (4, 0)}[why]
+
+
+def test_odd_names_get_their_masks(ledger, make_spec, make_worker, photos, paint, tmp_path):
+    """Names that Windows does not allow, names with signs that mean something to shells, and one that is no UTF-8."""
+    names = ["CON.png", "a:b.png", "what?.png", "end. .png", "x|y<z>.png", "C:\\a.png", "two\nlines.png", "-rf.png"]
+    for name in names:
+        paint(photos / name, "red")
+    os.rename(paint(photos / "x.png", "red"), os.path.join(photos, os.fsdecode(b"caf\xe9.png")))
+    job = submit(ledger, make_spec(), shard_size=64).job
+    work_off(ledger, job, make_worker())
+    assert finish(ledger, job) and counts(ledger, job.id)["done"] == 4 + len(names) + 1
+    for name in (*names, "caf\\xe9.png"):
+        assert (tmp_path / "out/masks" / f"{name}.png").exists()
+    assert verify(ledger, find_job(ledger, job.id)).is_whole
+
+
+def test_a_job_stops_before_the_disk_is_full(ledger, make_spec, make_worker, monkeypatch, tmp_path):
+    job = submit(ledger, make_spec(), shard_size=4).job
+    worker = make_worker(min_free_mb=100)
+    free = {str(tmp_path / "out"): 500.0, str(tmp_path): 500.0}
+    monkeypatch.setattr(workers.outputs, "free_mb", lambda folder: free[str(folder)])
+    first, second = hand_out(ledger, job, 4)
+    worker.work(job.id, first, job.digest[:16])
+    for low in free:  # where the results are, and where the ledger is
+        free[low] = 99.0
+        with pytest.raises(OutputError) as caught:
+            worker.work(job.id, second, job.digest[:16])
+        assert caught.value.code == Code.DISK_FULL
+        stopped = get_job(ledger, job.id)
+        assert (stopped.state, stopped.error_code) == ("stopped", Code.DISK_FULL)
+        assert "99 MB" in stopped.error and "LEXISEG_MIN_FREE_MB" in stopped.error and "resume" in stopped.error
+        assert counts(ledger, job.id)["queued"] == 4 and counts(ledger, job.id)["running"] == 0
+        free[low] = 500.0
+        resume_job(ledger, stopped)
+    work_off(ledger, job, worker)
+    assert finish(ledger, job)
+
+
+def test_a_ledger_without_the_job_stops_the_worker_quietly(ledger, make_spec, make_worker, monkeypatch):
+    """Somebody put another ledger in the place of the one that the job was in."""
+    monkeypatch.setattr(workers.queue.shard, "COMMIT_ITEMS", 2)
+    job = submit(ledger, make_spec(), shard_size=8).job
+    (shard,) = hand_out(ledger, job, 4)
+    real = workers.queue.shard.commit
+
+    def commit_after_all_is_gone(*arguments):
+        with ledger.write() as connection:
+            for table in (results, items, shards, jobs):
+                connection.execute(table.delete())
+        return real(*arguments)
+
+    monkeypatch.setattr(workers.queue.shard, "commit", commit_after_all_is_gone)
+    make_worker().work(job.id, shard, job.digest[:16])
+    assert get_job(ledger, job.id) is None

@@ -11,12 +11,14 @@ from workers.spec import JobSpec
 
 
 def test_round_trip_through_json(make_spec):
-    spec = make_spec(settings={"variant": "naclip", "tile": 64}, preset="fast", overlay=True)
+    spec = make_spec(settings={"variant": "naclip", "tile": 64}, preset="fast", overlay=True,
+                     refine="torch-crf:stride=1,iterations=5")
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
     jsonschema.validate(spec.model_dump(mode="json"), SCHEMAS["job_spec"])
 
 
-@pytest.mark.parametrize("change", [{"inputs": ()}, {"refine": "magic"}, {"batch": 0}, {"workers": 0}, {"out": ""},
+@pytest.mark.parametrize("change", [{"inputs": ()}, {"refine": "magic"}, {"refine": "torch-crf:depth=3"},
+                                    {"refine": "pamr:iterations=-1"}, {"batch": 0}, {"workers": 0}, {"out": ""},
                                     {"colour": "red"}, {"format_version": 2}], ids=str)
 def test_what_is_not_allowed(make_spec, change):
     with pytest.raises(ValidationError):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import workers.submit
 from parsers.errors import Code, InputError, JobError, LexisegError, OutputError, SettingError
 from parsers.vocabulary import Vocabulary
 from workers.ledger import open_ledger
@@ -103,8 +104,6 @@ def test_nothing_found_leaves_no_job(ledger, make_spec, tmp_path):
 
 
 def test_an_interrupted_submission_is_completed_by_the_next(ledger, make_spec, monkeypatch):
-    import workers.submit
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         def stop(*_, **__):
             raise KeyboardInterrupt
@@ -135,13 +134,31 @@ def test_names_that_differ_only_in_case_are_two_pictures(ledger, make_spec, phot
     assert submit(ledger, make_spec()).intake.added == 9
 
 
+def test_they_are_refused_where_the_results_would_be_one_file(ledger, make_spec, photos, paint, monkeypatch):
+    monkeypatch.setattr(workers.submit, "ignores_case", lambda out: True)
+    first = submit(ledger, make_spec())
+    paint(photos / "A.png", "red")
+    with pytest.raises(OutputError) as caught:
+        submit(ledger, make_spec())
+    assert caught.value.code == Code.OUTPUT_COLLISION and "'A.png'" in caught.value.given
+    assert counts(ledger, first.job.id)["queued"] == 8 and list_jobs(ledger)[0].state == "running"
+    (photos / "A.png").rename(photos / "another.png")
+    assert submit(ledger, make_spec()).intake.added == 1
+    (photos / "another.png").rename(photos / "NOTHING.png")
+    with pytest.raises(OutputError):
+        submit(ledger, make_spec(out=str(photos.parent / "new")))
+    assert len(list_jobs(ledger)) == 1, "a new job is not begun"
+
+
 def test_odd_names(ledger, make_spec, photos, paint):
     import os
     paint(photos / "a b'\"%.png", "red")
     paint(photos / "two\nlines.png", "red")
     os.rename(paint(photos / "x.png", "red"), os.path.join(photos, os.fsdecode(b"\xe9.png")))
+    for name in ("CON.png", "a:b.png", "what?.png", "end. .png", "x|y<z>.png", "C:\\a.png"):  # not on Windows
+        paint(photos / name, "red")
     submitted = submit(ledger, make_spec())
-    assert submitted.intake.added == 11
+    assert submitted.intake.added == 17
     assert json.loads(submitted.job.spec)["inputs"] == [str(photos)]
 
 

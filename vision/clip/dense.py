@@ -1,4 +1,4 @@
-"""Dense features from the vision transformer of open_clip.
+"""Dense features from the vision transformer of open_clip, by the method that reads them.
 
 Shapes: B batch; H, W image in pixels; h, w grid; P = h w patches, row by row; N = 1 + P tokens, the class token first;
 E width of the transformer; D embedding; A attention heads; d = E / A.
@@ -6,18 +6,26 @@ E width of the transformer; D embedding; A attention heads; d = E / A.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
 
 from parsers.errors import Code, ModelError
+from vision.clip.attention import class_token, last_block
 from vision.clip.loda import loda_pool
+from vision.clip.resclip import (
+    Feedback,
+    ResclipNumbers,
+    feedback_attention,
+    mean_cross_attention,
+    provisional_labels,
+    res_clip,
+)
+from vision.clip.scclip import sc_clip
 
-NACLIP_STD = 5.0
-"""Patches (NACLIP, WACV 2025)."""
+ORDINARY = ("vanilla", "loda")
+"""Variants that read the tokens of the ordinary forward: plain CLIP, and models that were trained by LoDA."""
 
 
 def check_tower(visual: nn.Module, variant: str, where: str) -> None:
@@ -27,37 +35,72 @@ def check_tower(visual: nn.Module, variant: str, where: str) -> None:
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{where} has an image tower of type {type(visual).__name__} "
                          "without a class token or with attention pooling.",
                          "The plain vision transformer of open_clip (pool_type tok or avg).", "lexiseg models list")
-    if variant != "loda" and not isinstance(visual.transformer.resblocks[-1].attn, nn.MultiheadAttention):
+    blocks = visual.transformer.resblocks
+    if variant not in ORDINARY and not all(isinstance(block.attn, nn.MultiheadAttention) for block in blocks):
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{where} has custom attention blocks.",
-                         f"{variant} needs standard attention in the last block.", "Use --variant loda.")
+                         f"{variant} needs standard attention in its blocks.", "Use --variant vanilla or loda.")
+    if variant in ("resclip", "sc-clip") and len(blocks) < 2:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{where} has {len(blocks)} block.",
+                         f"{variant} reads blocks before the last one.", "Use --variant naclip.")
 
 
-def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant: str,
-                   pooling: str = "model") -> tuple[torch.Tensor, torch.Tensor]:
+def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant: str, pooling: str = "model", *,
+                   residual: bool | None = None, feedback: Feedback | None = None,
+                   numbers: ResclipNumbers | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Patch features (B, P, D), not of length 1, and image vectors (B, D) of length 1.
 
-    images: normalised, H and W multiples of the patch. variant: `loda`, the patch tokens of the ordinary forward after
-    `ln_post` and the projection; `maskclip`, the value path of the last block alone (MaskCLIP, ECCV 2022, without
-    residual and MLP); `naclip`, key-key attention with a Gaussian window in the last block (NACLIP, reduced). pooling:
-    `model`, the library's image embedding; `loda`, LoDA pooling of the ordinary patch tokens.
+    images: normalised, of any size; what is left over beyond whole patches is not looked at, and an image smaller than
+    a patch is enlarged to one. variant: `vanilla` and `loda`, the patch tokens of the ordinary forward after `ln_post`
+    and the projection; `maskclip`, `sclip`, `clearclip`, `naclip`, another last block (`attention.last_block`);
+    `resclip` and `sc-clip`, their files. pooling: `model`, the library's image embedding; `loda`, LoDA pooling of the
+    ordinary patch tokens. residual: with or without the residual connection and the MLP of the last block; None: as
+    the method has it (`resclip`, `sc-clip` and `loda` have no other way). feedback: what ResCLIP's second pass looks
+    for; None: no second pass. numbers: ResCLIP's.
     """
+    images_B3HW = _at_least_a_patch(images_B3HW, visual.patch_size)
     grid = (images_B3HW.shape[2] // visual.patch_size[0], images_B3HW.shape[3] // visual.patch_size[1])
     blocks = visual.transformer.resblocks
-    tokens_BNE = _embed(visual, images_B3HW, grid)
+    entering = [_embed(visual, images_B3HW, grid)]
     for block in blocks[:-1]:
-        tokens_BNE = block(tokens_BNE)
-    last_BNE = blocks[-1](tokens_BNE)
-    if variant == "loda" or pooling == "loda":
+        entering.append(block(entering[-1]))
+    if variant in ORDINARY or pooling == "loda":
+        last_BNE = blocks[-1](entering[-1])
         ordinary_BPD = _project(visual, last_BNE[:, 1:])
-    if variant == "loda":
-        patches_BPD = ordinary_BPD
-    elif variant == "maskclip":
-        patches_BPD = _project(visual, _value_path(blocks[-1], tokens_BNE)[:, 1:])
     else:
-        patches_BPD = _project(visual, _neighbour_attention(blocks[-1], tokens_BNE, grid)[:, 1:])
+        last_BNE = class_token(blocks[-1], entering[-1]) if visual.pool_type == "tok" else blocks[-1](entering[-1])
+    if variant == "loda" or (variant == "vanilla" and residual is not False):
+        patches_BPD = ordinary_BPD
+    elif variant == "sc-clip":
+        patches_BPD = _project(visual, sc_clip(blocks[-1], entering[1:], grid))
+    elif variant == "resclip":
+        patches_BPD = _res_clip(visual, entering, images_B3HW, grid, feedback, numbers or ResclipNumbers())
+    else:
+        patches_BPD = _project(visual, last_block(blocks[-1], entering[-1], variant, grid, residual)[:, 1:])
     if pooling == "loda":
         return patches_BPD, loda_pool(ordinary_BPD)
     return patches_BPD, F.normalize(_image_embedding(visual, last_BNE), dim=-1)
+
+
+def _res_clip(visual: VisionTransformer, entering: list[torch.Tensor], images_B3HW: torch.Tensor,
+              grid: tuple[int, int], feedback: Feedback | None, numbers: ResclipNumbers) -> torch.Tensor:
+    """(B, P, D): the first pass, and with feedback the second."""
+    blocks = visual.transformer.resblocks
+    cross_BANN = mean_cross_attention(blocks, entering)
+    first_BNE = res_clip(blocks[-1], entering[-1], cross_BANN, grid, numbers=numbers)
+    patches_BPD = _project(visual, first_BNE[:, 1:])
+    if feedback is None:
+        return patches_BPD
+    labels_Bhw = provisional_labels(patches_BPD, images_B3HW, grid, feedback, visual.patch_size, numbers.threshold)
+    second_BNE = res_clip(blocks[-1], entering[-1], cross_BANN, grid, numbers=numbers,
+                          feedback_BNN=feedback_attention(labels_Bhw))
+    return _project(visual, second_BNE[:, 1:])
+
+
+def _at_least_a_patch(images_B3HW: torch.Tensor, patch: tuple[int, int]) -> torch.Tensor:
+    size = (max(images_B3HW.shape[2], patch[0]), max(images_B3HW.shape[3], patch[1]))
+    if size == tuple(images_B3HW.shape[2:]):
+        return images_B3HW
+    return F.interpolate(images_B3HW, size, mode="bilinear")
 
 
 def _embed(visual: VisionTransformer, images_B3HW: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -92,34 +135,3 @@ def _image_embedding(visual: VisionTransformer, tokens_BNE: torch.Tensor) -> tor
     if visual.final_ln_after_pool:
         pooled_BE = visual.ln_post(pooled_BE)
     return pooled_BE @ visual.proj
-
-
-def _in_projection(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, part: int) -> torch.Tensor:
-    """Queries, keys or values (part 0, 1, 2) of a block, (B, N, E)."""
-    attention = block.attn
-    weight_EE = attention.in_proj_weight.chunk(3)[part]
-    bias_E = None if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)[part]
-    return F.linear(block.ln_1(tokens_BNE), weight_EE, bias_E)
-
-
-def _value_path(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor) -> torch.Tensor:
-    return block.attn.out_proj(_in_projection(block, tokens_BNE, 2))
-
-
-def _neighbour_attention(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor,
-                         grid: tuple[int, int]) -> torch.Tensor:
-    heads = block.attn.num_heads
-    keys_BANd, values_BANd = (
-        _in_projection(block, tokens_BNE, part).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (1, 2))
-    window_NN = _gaussian_window(grid, NACLIP_STD).to(keys_BANd)
-    mixed_BANd = F.scaled_dot_product_attention(keys_BANd, keys_BANd, values_BANd, attn_mask=window_NN)
-    return block.attn.out_proj(mixed_BANd.transpose(1, 2).flatten(2))  # (B, N, E)
-
-
-@lru_cache(maxsize=16)
-def _gaussian_window(grid: tuple[int, int], std: float) -> torch.Tensor:
-    """(N, N): exp(-distance^2 / (2 std^2)) between patches, 0 in the row and column of the class token."""
-    y, x = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
-    places_P2 = torch.stack([y.flatten(), x.flatten()], dim=1).float()
-    squared_PP = (places_P2[:, None] - places_P2[None]).square().sum(dim=-1)
-    return F.pad(torch.exp(-squared_PP / (2 * std**2)), (1, 0, 1, 0))

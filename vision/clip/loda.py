@@ -26,6 +26,7 @@ def top_k_mean(tokens_BND: torch.Tensor, k: int, mask_BN: torch.Tensor | None = 
 
 
 def loda_pool(tokens_BND: torch.Tensor, k: int = IMAGE_K, mask_BN: torch.Tensor | None = None) -> torch.Tensor:
-    """(B, D) of length 1: `top_k_mean`, then divided by its length + 1e-8."""
-    pooled_BD = top_k_mean(tokens_BND, k, mask_BN)
+    """(B, D) of length 1: `top_k_mean`, then divided by its length + 1e-8. At least in single precision: in half
+    precision 1e-8 and the squares of small values would be 0."""
+    pooled_BD = top_k_mean(tokens_BND.to(torch.promote_types(tokens_BND.dtype, torch.float32)), k, mask_BN)
     return pooled_BD / (pooled_BD.norm(dim=-1, keepdim=True) + EPS)

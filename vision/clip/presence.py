@@ -1,7 +1,8 @@
-"""A soft test of which classes are in an image at all.
+"""Which classes are in an image at all.
 
-LLM-Supervision keeps the classes whose image score is at least mean + one standard deviation of all scores. Here that
-threshold is the middle of a sigmoid, and its logarithm is added to the class's logits: nothing is cut off.
+SimSeg and LLM-Supervision keep the classes whose image score is at least mean + one standard deviation of the best
+scores (`present`). `presence` makes that threshold the middle of a sigmoid, and its logarithm is added to the class's
+logits: nothing is cut off.
 
 Shapes: C classes; M names of the longest list; N names; D embedding.
 """
@@ -51,3 +52,25 @@ def presence(evidence_C: torch.Tensor, class_ids: tuple[int, ...],
     scores_C, bias_C = torch.ones_like(evidence_C), torch.zeros_like(evidence_C)
     scores_C[foreground_C], bias_C[foreground_C] = margin_F.sigmoid(), bias_F
     return scores_C, bias_C
+
+
+def present(evidence_C: torch.Tensor, class_ids: tuple[int, ...], *, top: int | None = None, sigma: float = 1.0,
+            limit: int | None = None) -> list[int]:
+    """Rows of the classes that pass the hard test, best first.
+
+    The threshold is mean + sigma standard deviations (n - 1) of the `top` best scores (None: all). The first `limit`
+    of the ranking are walked through (None: all of it): the background is skipped, but uses a place, and the first
+    score below the threshold ends it. Where all scores are equal, none is below.
+    """
+    best_T, order_T = evidence_C.sort(descending=True, stable=True)
+    best_T, order_T = best_T[:top], order_T[:top]
+    spread = best_T.std() if len(best_T) > 1 else best_T.new_zeros(())
+    threshold = best_T.mean() + sigma * spread if spread > EPS else float("-inf")
+    rows = []
+    for row, score in zip(order_T[:limit].tolist(), best_T[:limit], strict=True):
+        if class_ids[row] == 0:
+            continue
+        if score < threshold:
+            break
+        rows.append(row)
+    return rows

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip import OPENAI_IMAGENET_TEMPLATES
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
@@ -25,10 +24,9 @@ from safetensors.numpy import save as save_safetensors
 from parsers.errors import OutputError
 from parsers.files import canonical_json, sha256_bytes, write_atomic
 from vision.clip.encoder import ClipEncoder
+from vision.clip.templates import IMAGENET_TEMPLATES
 
 CACHE_FORMAT = 1
-PLAIN_TEMPLATES = ("a photo of a {}.",)
-IMAGENET_TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 NAMES_PER_CALL = 64
 
 

@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from parsers.vocabulary import Vocabulary
+
 
 class EvalDataset(Protocol):
     """Pictures with a class id for every pixel.
 
-    A dataset may also have `groups: dict[str, frozenset[str]]` (names whose figures are given apart) and
-    `superclasses: dict[str, str]` (name to the name of a wider class); see `groups_of` and `superclasses_of`.
+    A dataset may also have `groups: dict[str, frozenset[str]]` (names whose figures are given apart),
+    `superclasses: dict[str, str]` (name to the name of a wider class), `knowledge: Vocabulary` (further names of its
+    classes, background words) and `warnings: tuple[str, ...]`; see `groups_of` and its neighbours.
     """
 
     @property
@@ -53,3 +56,20 @@ def groups_of(dataset: EvalDataset) -> dict[str, frozenset[str]]:
 def superclasses_of(dataset: EvalDataset) -> dict[str, str]:
     """Name to super-class; empty if the dataset has none."""
     return getattr(dataset, "superclasses", {})
+
+
+def knowledge_of(dataset: EvalDataset) -> Vocabulary | None:
+    """What the dataset's protocol calls its classes and the background; None if it has nothing but names."""
+    return getattr(dataset, "knowledge", None)
+
+
+def warnings_of(dataset: EvalDataset) -> tuple[str, ...]:
+    """What a person should know before trusting the figures."""
+    return getattr(dataset, "warnings", ())
+
+
+def check_files(dataset: EvalDataset) -> None:
+    """Raises DatasetError if the dataset can tell that files are missing, before the first picture is read."""
+    check = getattr(dataset, "check_files", None)
+    if check is not None:
+        check()

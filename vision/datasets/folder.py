@@ -26,9 +26,9 @@ LAYOUT = ("A dataset folder holds images/, labels/ and classes.json; a job's fol
 LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 
 
-def dataset_error(given: str, next_step: str, allowed: str = "") -> DatasetError:
-    """A DatasetError with the one code that all of them have."""
-    return DatasetError(Code.DATASET_INVALID, given, allowed, next_step)
+def dataset_error(given: str, next_step: str, allowed: str = "", code: Code = Code.DATASET_INVALID) -> DatasetError:
+    """A DatasetError, in the order in which its parts are written here."""
+    return DatasetError(code, given, allowed, next_step)
 
 
 class FolderDataset:
@@ -69,12 +69,12 @@ class FolderDataset:
             raise dataset_error(f"{label_path} is {mask_width}x{mask_height}, "
                                 f"its picture {image_path} {width}x{height}.",
                                 "Make the mask from the picture as it is shown, camera orientation applied.",
-                                "Masks are as large as their pictures.")
+                                "Masks are as large as their pictures.", Code.LABEL_SIZE)
         if not self._named[labels_HW].all():
             unnamed = sorted(set(np.unique(labels_HW).tolist()) - set(np.flatnonzero(self._named).tolist()))
             raise dataset_error(f"{label_path} holds the ids {unnamed[:5]}, which have no name.",
                                 'Name them in classes.json, or make one of them "ignore_id".',
-                                "Every id of a mask is a key of classes.json or its ignore_id.")
+                                "Every id of a mask is a key of classes.json or its ignore_id.", Code.LABEL_UNKNOWN_ID)
         return image_HW3, labels_HW
 
 
@@ -122,13 +122,15 @@ def read_labels(path: Path) -> NDArray[np.uint16]:
     try:
         with Image.open(path) as image:
             if image.mode not in LABEL_MODES:
-                raise dataset_error(f"{path} has the mode {image.mode}.", "Save the ids, not the colours.", allowed)
+                raise dataset_error(f"{path} has the mode {image.mode}.", "Save the ids, not the colours.", allowed,
+                                    Code.LABEL_UNREADABLE)
             labels_HW = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise dataset_error(f"{path} is not a readable mask: {error}.", "Write the mask again.", allowed) from error
+        raise dataset_error(f"{path} is not a readable mask: {error}.", "Write the mask again.", allowed,
+                            Code.LABEL_UNREADABLE) from error
     if labels_HW.size and (labels_HW.min() < 0 or labels_HW.max() > 65535):
         raise dataset_error(f"{path} holds ids up to {labels_HW.max()}.", "Renumber the classes.",
-                            "Ids from 0 to 65535.")
+                            "Ids from 0 to 65535.", Code.LABEL_UNREADABLE)
     return labels_HW.astype(np.uint16)
 
 

@@ -187,7 +187,7 @@ class PictogramDataset:
             raise DatasetError(Code.DATASET_INVALID, f"count={count}, seed={seed}, split={split}.",
                                f"count from 1, seed from 0 to 9999, split one of {', '.join(SPLITS)}.",
                                "Example: pictograms:count=200,seed=3,split=seen")
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.sprites = count, seed, sprites
         self.sheet = load_sheet(Path(sprites) if sprites else None)
         wanted = SPLITS[split]
         self.pool = np.array([i for i in self.sheet.available if concepts()[i].seen in wanted])

@@ -36,8 +36,7 @@ def main() -> None:
     clip.add_argument("--out", type=Path, default=Path("runs/clip"))
     clip.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
     clip.add_argument("--device", default="cpu")
-    clip.add_argument("--init", type=Path, help="an exported model to go on from; the seed should differ")
-    clip.add_argument("--round", type=int, choices=(1, 2, 3), default=1, help="the later ones need --init")
+    clip.add_argument("--init", type=Path, help="an exported model for a second round; its seed should differ")
     clip.add_argument("--seed", type=int, default=0)
     export = commands.add_parser("export", help="write the trained CLIP as an open_clip directory")
     export.add_argument("--checkpoint", type=Path, default=Path("runs/clip/checkpoint.safetensors"))
@@ -59,12 +58,11 @@ def main() -> None:
     elif given.command == "clip":
         if not KEEP_MEMORY.keys() <= os.environ.keys():
             os.execve(sys.executable, [sys.executable, "-m", "vision.train", *sys.argv[1:]], os.environ | KEEP_MEMORY)
-        from vision.train.clip import ROUNDS, train_clip
+        from vision.train.clip import MORE_STAGES, STAGES, train_clip
 
         sheets = _sheets(parser, given.sprites)
-        stages, share = ROUNDS[given.round]
         print(train_clip(given.out, sheets, minutes=given.minutes, device=given.device, seed=given.seed,
-                         stages=stages, share=share, init=given.init))
+                         stages=MORE_STAGES if given.init else STAGES, init=given.init))
     else:
         from vision.train.export import export_clip
 

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -93,16 +93,6 @@ MORE_STAGES = (
     Stage(streams=(SCENES, ONE, SCENES, FEW), steps=2000),
 )
 """A second round for a model that went through `STAGES`; about two hours on two CPU cores."""
-LAST_STAGES = (
-    Stage(streams=(replace(SCENES, best=(40, 44)), replace(ONE, best=(4, 17)), replace(SCENES, best=(40, 44)),
-                   replace(FEW, best=(30, 34))), steps=2000),
-)
-"""A third round, in which things claim more patches; about an hour."""
-ROUNDS = {1: (STAGES, 1.0), 2: (MORE_STAGES, 1.0), 3: (LAST_STAGES, 0.3)}
-"""Stages of each round and the share of `PEAKS` at which it starts; the full rate would undo what round 2 refined."""
-SUPERCLASS_WEIGHT = 0.22
-"""Of a super-class in the losses, so that it counts as much as any other name although captions use it more often: a
-quarter of the mentions name one of 48 super-classes, the rest one of 656 names. A choice of ours, since round 3."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 60, floor: float = 0.03) -> float:
@@ -145,12 +135,12 @@ class PhraseBank:
 
 
 def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str = "cpu",
-               stages: tuple[Stage, ...] = STAGES, share: float = 1.0, init: Path | None = None, seed: int = 0,
-               bank_size: int = 400, report: int = 50) -> dict:
+               stages: tuple[Stage, ...] = STAGES, init: Path | None = None, seed: int = 0, bank_size: int = 400,
+               report: int = 50) -> dict:
     """Trains until the stages or the minutes end, whichever comes first; returns {"step", "total", "done"}.
 
     folder: holds `checkpoint.safetensors` and `curve.jsonl`, a line per stream every `report` steps. init: an exported
-    model to start from instead of random weights. share: of the highest learning rates.
+    model to start from instead of random weights.
     """
     torch.manual_seed(seed)
     target = torch.device(device)
@@ -174,7 +164,7 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
             while step < first + stage.steps:
                 for optimiser, peak in zip(optimisers, PEAKS, strict=True):
                     for group in optimiser.param_groups:
-                        group["lr"] = rate(step, total, share * peak)
+                        group["lr"] = rate(step, total, peak)
                 turn = (step - first) % len(loaders)
                 losses[turn].append(train_step(model, optimisers, bank, next(loaders[turn]), stage.streams[turn],
                                                step, seed, bank_size))
@@ -257,12 +247,9 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
     unknown_BK = batch.unknown_BK[:, ids_K].to(device)
     scale = model.logit_scale.exp()
     texture_BM = named_BM < len(texture_names())  # they come first in the bank and are never left out
-    superclass_BM = ~texture_BM & (named_BM < bank.always)
-    weight_BM = (named_BM >= 0) * torch.where(superclass_BM, SUPERCLASS_WEIGHT, 1.0)
     pooled, cover, explain = patch_losses(
-        patches_BPE, bank_KE, named_BM, unknown_BK, scale, torch.where(texture_BM, *stream.best), ~texture_BM,
-        weight_BM)
-    phrase = phrase_loss(image_BE, bank_KE, named_BM, unknown_BK, scale, weight_BM)
+        patches_BPE, bank_KE, named_BM, unknown_BK, scale, torch.where(texture_BM, *stream.best), ~texture_BM)
+    phrase = phrase_loss(image_BE, bank_KE, named_BM, unknown_BK, scale)
     captions_BT = batch.captions_BT.to(device)
     text_BE = F.normalize(encode_text(model, captions_BT, kind).float(), dim=-1)
     same_BB = (captions_BT[:, None] == captions_BT[None]).all(-1)

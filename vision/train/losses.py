@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor,
-                 best_BM: Tensor, thing_BM: Tensor, weight_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                 best_BM: Tensor, thing_BM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Phrase-level contrast at the patches, in three terms.
 
     Every phrase of the caption has its `best` patches, those that name it with the highest probability; they weigh
@@ -21,8 +21,7 @@ def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown
     that may be true are not. explain: every patch that is not among the best of a thing must be named by some phrase
     of its caption; which one, the patch decides (a partial-label likelihood). Were the best patches of the things not
     left out, the background, which is easily told, would own them.
-    patches and bank: unit length. named: bank ids, -1 for none. best: 1 to P patches. thing: bool. weight: of each
-    phrase in `pooled` and `cover`, 0 for none.
+    patches and bank: unit length. named: bank ids, -1 for none. best: 1 to P patches. thing: bool.
     Source: our choice, in the line of multiple-instance learning; docs/pocket.md says why contrast of whole captions
     is not enough.
     """
@@ -46,21 +45,19 @@ def patch_losses(patches_BPE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown
     claims_BP = torch.zeros(logits_BPK.shape[:2], device=logits_BPK.device).scatter_add_(
         1, places_BLM.flatten(1), claimed_BLM.flatten(1).float())
     explain = -named_BPM.logsumexp(-1)[claims_BP == 0].mean()
-    share_BM = weight_BM / weight_BM.sum()
-    return -(share_BM * pooled_BM).sum(), -(share_BM * cover_BM).sum(), explain
+    return -pooled_BM[present_BM].mean(), -cover_BM[present_BM].mean(), explain
 
 
-def phrase_loss(image_BE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor,
-                weight_BM: Tensor) -> Tensor:
-    """The image vector against every phrase of the bank: each phrase of the caption against all that are not true.
-    weight: of each phrase, 0 for none."""
+def phrase_loss(image_BE: Tensor, bank_KE: Tensor, named_BM: Tensor, unknown_BK: Tensor, scale: Tensor) -> Tensor:
+    """The image vector against every phrase of the bank: each phrase of the caption against all that are not true."""
     logits_BK = (scale * image_BE.float() @ bank_KE.float().T).masked_fill(unknown_BK, -1e4)
     present_BM = named_BM >= 0
     index_BM = named_BM.clamp(min=0)
     true_BK = torch.zeros_like(logits_BK).scatter_add_(1, index_BM, present_BM.float()) > 0
     false_B1 = logits_BK.masked_fill(true_BK, -1e4).logsumexp(1, keepdim=True)
     named_BM_logits = logits_BK.gather(1, index_BM)
-    return (weight_BM * F.softplus(false_B1 - named_BM_logits)).sum() / weight_BM.sum()
+    loss_BM = F.softplus(false_B1 - named_BM_logits)
+    return loss_BM[present_BM].mean()
 
 
 def caption_loss(image_BE: Tensor, text_BE: Tensor, same_BB: Tensor, scale: Tensor) -> Tensor:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, insert, or_, select, update
 
 from parsers.errors import Code
 from parsers.files import canonical_json
@@ -55,15 +54,16 @@ class Committed:
 
     lost: tuple[int, ...]
     """Items that were no longer ours; nothing was changed for them."""
-    job_state: str
+    job_state: str | None
+    """None: the ledger knows no such job any more."""
 
 
-def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float) -> tuple[Claim, ...]:
+def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float, *, only_new: bool = False) -> tuple[Claim, ...]:
     """Takes what is to be done in a shard, in the order of names; empty if there is nothing for us.
 
     Items that were never tried come together. One that was tried before (its worker died) comes alone, so that a
-    picture that kills its worker takes no other with it. Each claim counts as an attempt: a worker that dies cannot
-    count any more.
+    picture that kills its worker takes no other with it, and never with only_new. Each claim counts as an attempt: a
+    worker that dies cannot count any more.
     """
     now = time.time()
     taken = {"state": ItemState.RUNNING, "fence": items.c.fence + 1, "attempts": items.c.attempts + 1,
@@ -77,7 +77,7 @@ def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float) -> tuple[Cl
         queued = and_(items.c.shard_id == shard_id, items.c.state == ItemState.QUEUED)
         rows = connection.execute(update(items).where(queued, items.c.attempts == 0).values(taken)
                                   .returning(*_CLAIMED)).all()
-        if not rows:
+        if not rows and not only_new:
             first = select(items.c.id).where(queued).order_by(items.c.attempts, items.c.name).limit(1).scalar_subquery()
             rows = connection.execute(update(items).where(items.c.id == first, items.c.state == ItemState.QUEUED)
                                       .values(taken).returning(*_CLAIMED)).all()
@@ -97,27 +97,23 @@ def renew(ledger: Ledger, owner: str, lease_s: float) -> int:
 def commit(ledger: Ledger, job_id: str, finished: Sequence[Finished]) -> Committed:
     """Hands in results, each only if its item is still ours by its fence; all in one transaction."""
     now = time.time()
-    lost: list[int] = []
-    rows: list[dict[str, Any]] = []
+    handed = {entry.claim.item_id: entry for entry in finished}
+    rows = {item_id: {"item_id": item_id, "line": line_of(entry.result),
+                      "files": canonical_json(dict(entry.files)).decode(), "decode_s": entry.decode_s,
+                      "score_s": entry.score_s, "finish_s": entry.finish_s, "finished": now}
+            for item_id, entry in handed.items()}
     with ledger.write() as connection:
-        for entry in finished:
-            result = entry.result
-            mine = and_(items.c.id == entry.claim.item_id, items.c.fence == entry.claim.fence,
-                        items.c.state == ItemState.RUNNING)
-            changed = connection.execute(update(items).where(mine).values(
-                state=result.state, owner=None, lease_until=None, code=result.code,
-                image_sha256=result.image_sha256)).rowcount
-            if not changed:
-                lost.append(entry.claim.item_id)
-                continue
-            rows.append({"item_id": entry.claim.item_id, "line": line_of(result),
-                         "files": canonical_json(dict(entry.files)).decode(), "decode_s": entry.decode_s,
-                         "score_s": entry.score_s, "finish_s": entry.finish_s, "finished": now})
-        if rows:
-            connection.execute(delete(results).where(results.c.item_id.in_([row["item_id"] for row in rows])))
-            connection.execute(insert(results), rows)
-        state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
-    return Committed(tuple(lost), state)
+        held = connection.execute(select(items.c.id, items.c.fence).with_for_update().where(
+            items.c.id.in_(list(handed)), items.c.state == ItemState.RUNNING)).all()
+        ours = [row.id for row in held if row.fence == handed[row.id].claim.fence]
+        if ours:
+            connection.execute(_FINISH, [{"of": item_id, "to": handed[item_id].result.state,
+                                          "why": handed[item_id].result.code,
+                                          "sha256": handed[item_id].result.image_sha256} for item_id in ours])
+            connection.execute(delete(results).where(results.c.item_id.in_(ours)))
+            connection.execute(insert(results), [rows[item_id] for item_id in ours])
+        state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
+    return Committed(tuple(sorted(set(handed) - set(ours))), state)
 
 
 def release(ledger: Ledger, owner: str) -> int:
@@ -131,10 +127,11 @@ def release(ledger: Ledger, owner: str) -> int:
             attempts=items.c.attempts - 1, owner=None, lease_until=None)).rowcount
 
 
-def settle(ledger: Ledger, shard_id: int) -> None:
-    """Says of a shard whose message was worked off what it is now: closed, waiting, or another worker's."""
-    with ledger.write() as connection:
-        settle_shards(connection, [shard_id])
+def settle(ledger: Ledger, *shard_ids: int) -> None:
+    """Says of shards that were worked off what they are now: closed, waiting, or another worker's."""
+    if shard_ids:
+        with ledger.write() as connection:
+            settle_shards(connection, shard_ids)
 
 
 def expire(connection: Connection, now: float, shard_id: int | None = None) -> int:
@@ -186,4 +183,6 @@ def line_of(result: Result) -> str:
     return canonical_json(result.model_dump(mode="json")).decode()
 
 
+_FINISH = update(items).where(items.c.id == bindparam("of")).values(
+    state=bindparam("to"), code=bindparam("why"), image_sha256=bindparam("sha256"), owner=None, lease_until=None)
 _CLAIMED = (items.c.id, items.c.fence, items.c.attempts, items.c.name, items.c.root, items.c.relative)

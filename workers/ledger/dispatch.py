@@ -45,6 +45,22 @@ def hand_out(ledger: Ledger, job: JobRow, window: int) -> list[int]:
             .returning(shards.c.id)).scalars())
 
 
+def unbegun_shard(ledger: Ledger, job: JobRow) -> int | None:
+    """The first shard of a job whose message is under way and that nobody has tried; None if there is none, or while a
+    job is running that is more urgent."""
+    inside = select(items.c.id).where(items.c.shard_id == shards.c.id)
+    urgent = select(jobs.c.id).where(jobs.c.state == JobState.RUNNING, jobs.c.priority == "interactive")
+    with ledger.read() as connection:
+        if job.priority != "interactive" and connection.execute(urgent.limit(1)).first() is not None:
+            return None
+        return connection.execute(
+            select(shards.c.id).where(
+                shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED,
+                inside.where(items.c.state == ItemState.QUEUED, items.c.attempts == 0).exists(),
+                ~inside.where(items.c.state == ItemState.RUNNING).exists())
+            .order_by(shards.c.id).limit(1)).scalar_one_or_none()
+
+
 def take_back(ledger: Ledger, shard_ids: list[int]) -> None:
     """Says that messages could not be sent."""
     with ledger.write() as connection:

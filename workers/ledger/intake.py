@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, delete, insert, select, update
 from parsers.errors import Code, InputError
 from parsers.files import sha256_file
 from workers.inputs import InputItem
-from workers.ledger.jobs import ALL_STAGES, JobRow, requeue
+from workers.ledger.jobs import ALL_STAGES, JobRow, item_names, requeue
 from workers.ledger.schema import items, jobs, shards
 from workers.ledger.states import ItemState, JobState, ShardState
 from workers.ledger.store import Ledger
@@ -159,17 +159,7 @@ def _is_changed(row: Any, now: dict[str, Any], item: InputItem) -> bool:
 
 
 def _unsharded(ledger: Ledger, job: JobRow) -> Iterator[str]:
-    """Names of items without a shard, in order, piece by piece."""
-    after = ""
-    while True:
-        with ledger.read() as connection:
-            names = list(connection.execute(
-                select(items.c.name).where(items.c.job_id == job.id, items.c.shard_id.is_(None), items.c.name > after)
-                .order_by(items.c.name).limit(4096)).scalars())
-        if not names:
-            return
-        yield from names
-        after = names[-1]
+    return item_names(ledger, job.id, items.c.shard_id.is_(None))
 
 
 def _deal(connection: Connection, job: JobRow, stage: int, which: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 
 from parsers.errors import Code, JobError
 from workers.inputs import InputItem, item_of
@@ -144,6 +144,20 @@ def finished_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[
         after = rows[-1].name
 
 
+def item_names(ledger: Ledger, job_id: str, *conditions: ColumnElement[bool]) -> Iterator[str]:
+    """Names of items in order, read piece by piece."""
+    after = ""
+    while True:
+        with ledger.read() as connection:
+            names = list(connection.execute(
+                select(items.c.name).where(items.c.job_id == job_id, items.c.name > after, *conditions)
+                .order_by(items.c.name).limit(4096)).scalars())
+        if not names:
+            return
+        yield from names
+        after = names[-1]
+
+
 def last_finished(ledger: Ledger, job_id: str) -> float | None:
     """When the last item was handed in, in seconds since 1970."""
     with ledger.read() as connection:
@@ -169,11 +183,16 @@ def locate(ledger: Ledger, job_id: str, name: str) -> InputItem:
 
 
 def set_made_with(ledger: Ledger, job_id: str, made_with: dict[str, Any]) -> JobRow:
-    """Notes model, code and versions unless another worker has; the job as it is now."""
+    """Notes model, code and versions unless another worker has; the job as it is now. Raises JobError
+    (`job-missing`)."""
     with ledger.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.made_with.is_(None))
                            .values(made_with=json.dumps(made_with)))
-        return _job(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise JobError(Code.JOB_MISSING, f"The ledger {ledger.where} has no job {job_id} any more.", "",
+                       "lexiseg jobs list")
+    return _job(row)
 
 
 def note_problem(ledger: Ledger, job_id: str, code: str, message: str) -> None:
@@ -248,6 +267,12 @@ def forget_job(ledger: Ledger, job: JobRow) -> None:
         for table in (items, shards):
             connection.execute(delete(table).where(table.c.job_id == job.id))
         connection.execute(delete(jobs).where(jobs.c.id == job.id))
+
+
+def forget_new_items(ledger: Ledger, job: JobRow) -> None:
+    """Takes the items of a submission that is given up out of the ledger: those that were not dealt out yet."""
+    with ledger.write() as connection:
+        connection.execute(delete(items).where(items.c.job_id == job.id, items.c.shard_id.is_(None)))
 
 
 def open_items(ledger: Ledger, job_id: str) -> int:

@@ -21,14 +21,22 @@ BUSY_S = 60
 class Ledger:
     """A ledger that is open. The functions beside this file take it as their first argument."""
 
-    def __init__(self, engine: Engine, where: str) -> None:
+    def __init__(self, engine: Engine, where: str, file: Path | None = None) -> None:
         self._engine = engine
         self.where = where
         """The path or URL, without a password."""
+        self._file = file
+        self._identity: tuple[int, int] | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where an SQLite file is."""
+        return None if self._file is None else self._file.parent
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only looks. Raises JobError where the database does not answer."""
+        self._look_at_file()
         with self._explained(), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -39,6 +47,7 @@ class Ledger:
         In SQLite it takes the one write lock at its beginning, so it never fails half way because another writer was
         faster. Raises JobError where the database does not answer.
         """
+        self._look_at_file()
         with self._explained(), self._engine.connect() as connection:
             connection = connection.execution_options(lexiseg_write=True)
             with connection.begin():
@@ -54,6 +63,21 @@ class Ledger:
     def close(self) -> None:
         self._engine.dispose()
 
+    def _look_at_file(self) -> None:
+        """SQLite would go on in a file that was removed, where nobody can find it, or begin an empty one. Raises
+        JobError as long as the file is missing; one that took its place is opened anew."""
+        if self._file is None:
+            return
+        identity = _identity(self._file)
+        if identity is None and self._identity is not None:
+            self._engine.dispose()
+            raise JobError(Code.LEDGER_UNAVAILABLE, f"The ledger {self._file} was removed while it was in use.",
+                           "The file with the jobs that were entered.", "Put it back; without it, submit the pictures "
+                           "again into another --out.")
+        if identity != self._identity:
+            self._engine.dispose()
+            self._identity = identity
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
@@ -68,11 +92,11 @@ class Ledger:
 def open_ledger(url: str) -> Ledger:
     """The ledger at a path, `sqlite:///path` or `postgresql://user@host/name`, made if missing and brought up to the
     present schema. Raises JobError (`ledger-unavailable`)."""
-    url = normal_url(url)
+    url, file = normal_url(url), None
     try:
         if url.startswith("sqlite"):
-            path = Path(url.removeprefix("sqlite:///"))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            file = Path(url.removeprefix("sqlite:///"))
+            file.parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -80,7 +104,7 @@ def open_ledger(url: str) -> Ledger:
             engine = create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 10})
     except (OSError, ArgumentError, NoSuchModuleError, ImportError) as error:
         raise unavailable(url.split("@")[-1], str(error)) from error
-    ledger = Ledger(engine, engine.url.render_as_string(hide_password=True))
+    ledger = Ledger(engine, engine.url.render_as_string(hide_password=True), file)
     with ledger.write() as connection:
         if engine.dialect.name == "postgresql":  # two may come at once to an empty database
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7283945)")
@@ -101,6 +125,14 @@ def unavailable(where: str, why: str) -> JobError:
     return JobError(Code.LEDGER_UNAVAILABLE, f"The ledger {where} cannot be used: {' '.join(why.split())[:300]}.",
                     "A path in a folder in which you may write, or the URL of a PostgreSQL that answers.",
                     "Check LEXISEG_LEDGER and the server, then run the command again.")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -14,6 +15,8 @@ KINDS = ("llm", "gpu", "export")
 PRIORITIES = ("interactive", "batch")
 VISIBILITY_S = 3600
 """Redis sends a message again that was not acknowledged for so long; longer than any shard may take."""
+DELIVERY_LIMIT = 20
+"""RabbitMQ drops a message after so many deliveries."""
 
 
 def queue_name(kind: str, priority: str) -> str:
@@ -23,16 +26,32 @@ def queue_name(kind: str, priority: str) -> str:
 QUEUES = tuple(queue_name(kind, priority) for kind in KINDS for priority in PRIORITIES)
 
 
+def _queues(settings: QueueSettings) -> list[Queue]:
+    """RabbitMQ keeps the messages on several machines (quorum queues) and gives one up that was delivered ever so
+    often; the ledger counts the attempts that matter, and sends it again."""
+    arguments = ({"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+                 if settings.broker.startswith(("amqp://", "amqps://")) else None)
+    exchange = Exchange("lexiseg", "direct")
+    return [Queue(name, exchange, routing_key=name, queue_arguments=arguments) for name in QUEUES]
+
+
+def _transport_options(settings: QueueSettings) -> dict[str, Any]:
+    if settings.broker == "filesystem":
+        return folder.options(settings.broker_folder)
+    if settings.broker.startswith(("amqp://", "amqps://")):
+        return {"confirm_publish": True, "connect_timeout": 5}
+    return {"visibility_timeout": VISIBILITY_S, "queue_order_strategy": "priority", "socket_connect_timeout": 5}
+
+
 def make_app(settings: QueueSettings) -> Celery:
     """An app for these settings; nothing is connected yet. Makes the folder of the embedded broker."""
     embedded = settings.broker == "filesystem"
     app = Celery("lexiseg", broker=f"{folder.SCHEME}://localhost/" if embedded else settings.broker,
                  include=["workers.queue.tasks"], set_as_current=False)
-    exchange = Exchange("lexiseg", "direct")
     app.conf.update(
         task_serializer="json", accept_content=["json"], result_accept_content=["json"], event_serializer="json",
         result_backend=None, task_ignore_result=True, task_track_started=False, task_store_errors_even_if_ignored=False,
-        task_queues=[Queue(name, exchange, routing_key=name) for name in QUEUES],
+        task_queues=_queues(settings),
         task_default_queue=queue_name("gpu", "batch"), task_create_missing_queues=False,
         task_default_exchange="lexiseg", task_default_exchange_type="direct",
         task_default_routing_key=queue_name("gpu", "batch"),
@@ -42,8 +61,7 @@ def make_app(settings: QueueSettings) -> Celery:
         worker_send_task_events=False, worker_enable_remote_control=not embedded, worker_hijack_root_logger=True,
         worker_redirect_stdouts=False, worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True, broker_connection_retry=True, broker_connection_max_retries=None,
-        broker_transport_options=folder.options(settings.broker_folder) if embedded else
-        {"visibility_timeout": VISIBILITY_S, "queue_order_strategy": "priority", "socket_connect_timeout": 5},
+        broker_transport_options=_transport_options(settings),
         enable_utc=True,
     )
     return app

@@ -57,8 +57,8 @@ class Dispatcher:
         with self._reaching(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             channel = connection.default_channel
-            return all(channel.queue_declare(queue_name("gpu", priority)).message_count == 0
-                       for priority in PRIORITIES)
+            queues = [self._app.amqp.queues[queue_name("gpu", priority)].bind(channel) for priority in PRIORITIES]
+            return all(queue.queue_declare().message_count == 0 for queue in queues)
 
     def _publish(self, job: JobRow) -> None:
         shard_ids = hand_out(self._ledger, job, self._settings.window)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections import Counter
 from pathlib import Path
 
 from sqlalchemy import delete, update
@@ -23,8 +22,8 @@ from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import hold_finalising
 from workers.ledger.jobs import counts, finished_rows, get_job, last_finished, locate, requeue, stop_job
 from workers.ledger.schema import items, jobs, results
-from workers.outputs import FOLDERS, LineFile, write_classes, write_job
-from workers.records import Job, ModelRecord, Problem
+from workers.outputs import FOLDERS, LineFile, job_timing, require_room, timing, write_classes, write_job
+from workers.records import Job, MadeWith, ModelRecord, Problem
 from workers.report import write_report
 from workers.spec import JobSpec
 
@@ -33,9 +32,9 @@ WRITTEN = ("results.jsonl", "timings.jsonl", "vocabulary.yaml", "classes.json", 
 log = logging.getLogger("lexiseg")
 
 
-def finalise(ledger: Ledger, job_id: str, *, lease_s: float) -> bool:
+def finalise(ledger: Ledger, job_id: str, *, lease_s: float, min_free_mb: float = 0) -> bool:
     """Ends a job that is being finalised; True if it is done (or its sample is). Whoever is killed in the middle is
-    followed by another one, who writes the same.
+    followed by another one, who writes the same. min_free_mb: what must be free on the disk.
 
     What is wrong with the folder stops the job and is raised as LexisegError.
     """
@@ -47,6 +46,7 @@ def finalise(ledger: Ledger, job_id: str, *, lease_s: float) -> bool:
     reach("finalising")
     spec = JobSpec.model_validate_json(job.spec)
     try:
+        require_room(Path(spec.out), min_free_mb)
         if _requeue_damaged(ledger, job, Path(spec.out), alive):
             return False
         reach("checked")
@@ -116,28 +116,20 @@ def _write_lines(ledger: Ledger, job: JobRow, out: Path, alive: _Lease) -> int:
         for row in finished_rows(ledger, job.id):
             alive.hold_sometimes()
             lines.write_line(row.line.encode())
-            timings.write({"name": row.name, "decode_s": round(row.decode_s, 6), "score_s": round(row.score_s, 6),
-                           "finish_s": round(row.finish_s, 6)})
+            timings.write(timing(row.name, row.decode_s, row.score_s, row.finish_s))
             number += 1
         seconds = max((last_finished(ledger, job.id) or 0.0) - job.created, 1e-3)  # two who finalise write the same
-        timings.write({"job": {"seconds": round(seconds, 3), "images": number,
-                               "images_per_s": round(number / seconds, 3)}})
+        timings.write(job_timing(seconds, number))
     return number
 
 
 def done_job(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary, total: int) -> Job:
     """job.json of a job that is done."""
-    made_with = job.made_with or {"model": ModelRecord(path=spec.model, sha256="").model_dump(), "versions": {},
-                                  "warnings": []}  # every picture killed its worker
-    by_state = Counter(counts(ledger, job.id))
-    kept = {state: by_state[state] for state in ("done", "done-empty", "failed")}
-    if by_state["quarantined"]:
-        kept["quarantined"] = by_state["quarantined"]
-    unreadable = tuple(Problem.model_validate(problem) for problem in job.notes.get("unreadable", []))
-    warnings = (*vocabulary.warnings(), *made_with["warnings"], *job.notes.get("warnings", []),
-                *(problem.message for problem in unreadable))
-    return describe_job(spec, vocabulary, ModelRecord.model_validate(made_with["model"]), made_with["versions"],
-                        state="done", total=total, counts=kept, warnings=warnings, unreadable_folders=unreadable)
+    made_with = MadeWith.model_validate(job.made_with) if job.made_with is not None else \
+        MadeWith(model=ModelRecord(path=spec.model, sha256=""), versions={})  # every picture killed its worker
+    return describe_job(spec, vocabulary, made_with, state="done", total=total, counts=counts(ledger, job.id),
+                        notes=job.notes.get("warnings", []),
+                        unreadable=[Problem.model_validate(problem) for problem in job.notes.get("unreadable", [])])
 
 
 class _Lease:

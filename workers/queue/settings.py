@@ -3,12 +3,16 @@ agrees."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from parsers.errors import Code, SettingError
+
+SERVERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
+"""How the addresses of brokers begin: Redis and RabbitMQ."""
 
 
 def data_dir() -> Path:
@@ -24,7 +28,7 @@ class QueueSettings:
     ledger: str = field(default_factory=lambda: str(data_dir() / "ledger.sqlite"))
     """Path of an SQLite file on a local disk, or postgresql://user@host/name."""
     broker: str = "filesystem"
-    """`filesystem` (a folder beside the ledger) or redis://host:port/number."""
+    """`filesystem` (a folder beside the ledger), redis://host:port/number or amqp://user:password@host:port//."""
     lease_s: float = 30.0
     """Seconds after which work is taken from a worker that gives no sign of life; it gives one every third of it."""
     stale_s: float = 120.0
@@ -35,15 +39,27 @@ class QueueSettings:
     """Seconds after which a shard's process is taken for hung and killed; below the hour after which Redis would send
     its message a second time."""
 
+    min_free_mb: float = 200.0
+    """Megabytes that stay free where OUT is and where an SQLite ledger is: with less, a job is stopped before the disk
+    is full. 0: never."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.min_free_mb < math.inf:
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_MIN_FREE_MB is {self.min_free_mb}.",
+                               "Megabytes, 0 or more.", "Leave it out for the default.")
         for name in ("lease_s", "stale_s", "window", "shard_limit_s"):
             value, limit = getattr(self, name), 3000
             if not 0 < value <= limit:
                 raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{name.upper()} is {value}.",
                                    f"A number above 0 and at most {limit}.", "Leave it out for the default.")
-        if self.broker != "filesystem" and not self.broker.startswith(("redis://", "rediss://", "redis+socket://")):
-            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker!r}.",
-                               "filesystem, or redis://host:port/number.", "Leave it out for the default.")
+        if self.broker != "filesystem" and not self.broker.startswith(SERVERS):
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker.split('@')[-1]!r}.",
+                               f"filesystem, or an address that begins with {', '.join(SERVERS)}.",
+                               "Leave it out for the default.")
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which `read_settings` makes these settings, for the processes that are to share them."""
+        return {_variable(entry.name): str(getattr(self, entry.name)) for entry in fields(self)}
 
     @property
     def broker_folder(self) -> Path:
@@ -57,12 +73,16 @@ def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings
     environment = os.environ if environment is None else environment
     values: dict[str, str | float | int] = {}
     for entry in fields(QueueSettings):
-        text = environment.get(f"LEXISEG_{entry.name.upper()}")
+        text = environment.get(_variable(entry.name))
         if not text:
             continue
         try:
             values[entry.name] = int(text) if entry.type == "int" else float(text) if entry.type == "float" else text
         except ValueError as error:
-            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{entry.name.upper()} is {text!r}.", "A number.",
+            raise SettingError(Code.SETTING_INVALID, f"{_variable(entry.name)} is {text!r}.", "A number.",
                                "Leave it out for the default.") from error
     return QueueSettings(**values)  # type: ignore[arg-type]
+
+
+def _variable(name: str) -> str:
+    return f"LEXISEG_{name.upper()}"

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,16 +16,18 @@ from pathlib import Path
 from parsers.errors import Code, JobError, LexisegError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
-from workers.description import code_digest, describe_job, describe_model, load_backend, model_warnings, versions
+from workers.description import describe_job, load_backend, made_with
 from workers.failpoints import reach
+from workers.inputs import InputItem
 from workers.ledger import Claim, Finished, Ledger, claim, commit, release, renew
 from workers.ledger.claims import settle
+from workers.ledger.dispatch import unbegun_shard
 from workers.ledger.jobs import JobRow, get_job, note_problem, set_made_with, stop_job
 from workers.ledger.states import JobState
-from workers.outputs import PictureWriter, write_job
-from workers.pipeline import Finishers, Outcome, default_workers, process
+from workers.outputs import PictureWriter, require_room, write_job
+from workers.pipeline import Finishers, Outcome, default_workers, needs_processes, process
 from workers.queue.app import process_name
-from workers.records import Job, ModelRecord
+from workers.records import MadeWith
 from workers.spec import JobSpec
 
 COMMIT_ITEMS, COMMIT_S = 16, 1.0
@@ -44,11 +47,36 @@ class Prepared:
     finishers: Finishers
 
 
+class ClaimStream:
+    """Claims as pictures to be read. When they run out, further ones are asked for, so that the pictures of the next
+    shard are read while the last ones of this shard are written."""
+
+    def __init__(self, first: tuple[Claim, ...], further: Callable[[], tuple[Claim, ...]]) -> None:
+        self._first, self._further = first, further
+        self.begun: deque[Claim] = deque()
+        """Those that were given out, in order."""
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __iter__(self) -> Iterator[InputItem]:
+        claims = self._first
+        while claims:
+            for entry in claims:
+                self.begun.append(entry)
+                yield entry.item
+            claims = self._further()
+
+
 class ShardWorker:
     """Works off shards, one at a time, and keeps the model between them."""
 
-    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool], min_free_mb: float = 0,
+                 go_on_s: float = 0) -> None:
+        """min_free_mb: what must be free on the disk. go_on_s: for so long a message is also taken for those of the
+        job's next shards."""
         self._ledger, self._lease_s, self._is_stopping = ledger, lease_s, is_stopping
+        self._min_free_mb, self._go_on_s = min_free_mb, go_on_s
         self._prepared: tuple[str, Prepared] | None = None
         self._segmenter: tuple[str, Segmenter] | None = None
         self._pools: dict[tuple[str, int], Finishers] = {}
@@ -81,18 +109,34 @@ class ShardWorker:
 
     def _work_claim(self, job: JobRow, shard_id: int, prepared: Prepared) -> bool:
         """One claim; True if another one may follow."""
+        for folder in (Path(job.out), self._ledger.folder):
+            if folder is not None:
+                require_room(folder, self._min_free_mb)
         owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"
         claims = claim(self._ledger, shard_id, owner, self._lease_s)
         if not claims:
             return False
         reach("claimed")
-        spec = prepared.spec
-        state: str = JobState.RUNNING
-        outcomes = process([entry.item for entry in claims], prepared.segmenter, prepared.vocabulary, prepared.writer,
-                           method=spec.refine, batch=spec.batch, workers=spec.workers, finishers=prepared.finishers)
+        spec, until = prepared.spec, time.monotonic() + self._go_on_s
+        state: str | None = JobState.RUNNING
+        further: list[int] = []
+
+        def claim_further() -> tuple[Claim, ...]:
+            if claims[0].attempts > 1 or self._is_stopping() or time.monotonic() >= until:
+                return ()
+            next_id = unbegun_shard(self._ledger, job)
+            if next_id is None:
+                return ()
+            further.append(next_id)
+            return claim(self._ledger, next_id, owner, self._lease_s, only_new=True)
+
+        stream = ClaimStream(claims, claim_further)
+        outcomes = process(stream, prepared.segmenter, prepared.vocabulary, prepared.writer,
+                           method=spec.refine, batch=spec.batch, device=spec.device, workers=spec.workers,
+                           finishers=prepared.finishers)
         try:
             with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
-                for finished in _together(claims, outcomes):
+                for finished in _together(stream.begun, outcomes):
                     reach("committing")
                     committed = commit(self._ledger, job.id, finished)
                     reach("committed")
@@ -103,6 +147,7 @@ class ShardWorker:
                         return False
         finally:
             release(self._ledger, owner)
+            settle(self._ledger, *further)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 
     def _prepare(self, job: JobRow) -> Prepared:
@@ -113,7 +158,7 @@ class ShardWorker:
         vocabulary = spec.vocabulary.frozen()
         self._agree(job, spec, vocabulary, segmenter)
         count = spec.workers or default_workers(spec.refine)
-        key = ("processes" if spec.refine == "pydensecrf" else "threads", count)
+        key = ("processes" if needs_processes(spec.refine) else "threads", count)
         if key not in self._pools:
             self._pools[key] = Finishers.of(spec.refine, count)
         writer = PictureWriter.of(Path(spec.out), vocabulary, overlay=spec.overlay, confidence=spec.confidence)
@@ -133,33 +178,19 @@ class ShardWorker:
         """The first worker of a job says what it is made with; every other one must have the same."""
         ours = made_with(spec, vocabulary, segmenter)
         if job.made_with is None:
-            job = set_made_with(self._ledger, job.id, ours)
+            job = set_made_with(self._ledger, job.id, ours.model_dump(mode="json"))
             reach("described")
-            write_job(Path(spec.out), running_job(spec, vocabulary, ours))
-        assert job.made_with is not None
-        differing = [name for name in ("code", "model_sha256") if job.made_with[name] != ours[name]]
+            write_job(Path(spec.out), describe_job(spec, vocabulary, ours, state="running"))
+        theirs = MadeWith.model_validate(job.made_with)
+        differing = ["another version of the code or a library"] * (theirs.code_sha256 != ours.code_sha256) \
+            + ["another model"] * (theirs.model.sha256 != ours.model.sha256)
         if differing:
-            what = " and ".join({"code": "another version of the code or a library",
-                                 "model_sha256": "another model"}[name] for name in differing)
+            what = " and ".join(differing)
             error = JobError(Code.WORKER_DIFFERS, f"The worker {process_name()} has {what} than the job {job.id} "
                              "began with; it leaves the job to others.", "Equal workers, so that masks are equal.",
                              "Bring it to the same version, or submit into another --out.")
             note_problem(self._ledger, job.id, error.code, str(error))
             raise error
-
-
-def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> dict:
-    """What the first worker notes in the ledger."""
-    model = describe_model(spec, segmenter)
-    return {"code": code_digest(), "model_sha256": model.sha256, "model": model.model_dump(mode="json"),
-            "versions": versions(), "warnings": model_warnings(segmenter, vocabulary)}
-
-
-def running_job(spec: JobSpec, vocabulary: Vocabulary, with_: dict) -> Job:
-    """job.json while nothing but the beginning is known."""
-    return describe_job(spec, vocabulary, ModelRecord.model_validate(with_["model"]), with_["versions"],
-                        state="running", counts={"done": 0, "done-empty": 0, "failed": 0},
-                        warnings=(*vocabulary.warnings(), *with_["warnings"]))
 
 
 @contextmanager
@@ -183,12 +214,12 @@ def kept_alive(ledger: Ledger, owner: str, lease_s: float) -> Iterator[None]:
         thread.join()
 
 
-def _together(claims: tuple[Claim, ...], outcomes: Iterator[Outcome]) -> Iterator[list[Finished]]:
+def _together(begun: deque[Claim], outcomes: Iterator[Outcome]) -> Iterator[list[Finished]]:
     """Groups of results that are handed in at once."""
     ready: list[Finished] = []
     since = time.monotonic()
-    for entry, outcome in zip(claims, outcomes, strict=True):
-        ready.append(Finished(entry, outcome.result, outcome.files, outcome.decode_s, outcome.score_s,
+    for outcome in outcomes:
+        ready.append(Finished(begun.popleft(), outcome.result, outcome.files, outcome.decode_s, outcome.score_s,
                               outcome.finish_s))
         if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
             yield ready

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -49,6 +50,7 @@ class Supervisor:
         """workers: processes for pictures; devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
         set if left out); include: modules that each worker imports first, which may register backends."""
         self._include = list(include)
+        self._environment = settings.environment()
         self._ledger = open_ledger(settings.ledger)
         self._dispatcher = Dispatcher(self._ledger, make_app(settings), settings)
         environments = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}]
@@ -65,10 +67,13 @@ class Supervisor:
         self.stop()
         self._ledger.close()
 
-    def run(self, *, until_done: bool = False, on_problem: Callable[[str], None] = log.warning) -> None:
-        """Works until `ask_to_stop` is called, or until no job is active. on_problem hears of what does not answer."""
+    def run(self, *, until_done: bool = False, on_problem: Callable[[str], None] = log.warning,
+            on_tick: Callable[[], None] = lambda: None) -> None:
+        """Works until `ask_to_stop` is called, or until no job is active. on_problem hears of what does not answer,
+        on_tick is called about ten times a second."""
         while not self._stop:
             self._keep_workers()
+            on_tick()
             if time.monotonic() >= self._next_dispatch:
                 try:
                     active = self._dispatcher.tick()
@@ -85,19 +90,22 @@ class Supervisor:
         self._stop = True
 
     def stop(self, patience_s: float = 60.0) -> None:
-        """Lets each worker finish its batch and give back the rest; kills those that take longer than patience_s."""
+        """Lets each worker finish its batch and give back the rest; kills those that take longer than patience_s, and
+        all of them at a second Ctrl-C."""
         running = [place.process for place in self.places if place.process is not None]
         for process in running:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + patience_s
-        for process in running:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
+        try:
+            for process in running:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, deadline - time.monotonic()))
+        finally:
+            for process in running:
+                process.kill()  # nothing happens to those that have ended
                 process.wait()
-        for place in self.places:
-            place.process = None
+            for place in self.places:
+                place.process = None
 
     def _keep_workers(self) -> None:
         for place in self.places:
@@ -111,4 +119,4 @@ class Supervisor:
                 for module in self._include:
                     command += ["--include", module]
                 place.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True,
-                                                 env={**os.environ, **place.environment})
+                                                 env={**os.environ, **self._environment, **place.environment})

@@ -6,6 +6,7 @@ import functools
 import logging
 import mmap
 import os
+import time
 from typing import Any
 
 from celery import shared_task
@@ -17,6 +18,13 @@ from workers.ledger import Ledger, open_ledger
 from workers.queue.finalise import finalise
 from workers.queue.settings import read_settings
 from workers.queue.shard import ShardWorker
+
+GO_ON_S = 5.0
+"""A worker goes on with the next shards of a job by itself for so long, then it asks the queue, where another job may
+wait its turn."""
+
+ASIDE_S = 2.0
+"""A worker that may not work on a job, or cannot reach the ledger, leaves its messages to the others for so long."""
 
 log = logging.getLogger("lexiseg")
 _stopping = mmap.mmap(-1, 1)
@@ -42,7 +50,9 @@ def child_ledger(pid: int) -> Ledger:
 @functools.cache
 def child_worker(pid: int) -> ShardWorker:
     """The models of this process, loaded in its first task."""
-    return ShardWorker(child_ledger(pid), lease_s=read_settings().lease_s, is_stopping=is_stopping)
+    settings = read_settings()
+    return ShardWorker(child_ledger(pid), lease_s=settings.lease_s, min_free_mb=settings.min_free_mb, go_on_s=GO_ON_S,
+                       is_stopping=is_stopping)
 
 
 @shared_task(name="lexiseg.shard", ignore_result=True)
@@ -54,14 +64,17 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
         child_worker(os.getpid()).work(job_id, shard_id, digest)
     except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
         log.error("job %s, shard %s: %s", job_id, shard_id, error)
+        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE):
+            time.sleep(ASIDE_S)
 
 
 @shared_task(name="lexiseg.finalise", ignore_result=True)
 def finalise_job(job_id: str, digest: str) -> None:
     """Writes what is written once at the end of a job."""
     _check(job_id, 0, digest)
+    settings = read_settings()
     try:
-        finalise(child_ledger(os.getpid()), job_id, lease_s=read_settings().lease_s)
+        finalise(child_ledger(os.getpid()), job_id, lease_s=settings.lease_s, min_free_mb=settings.min_free_mb)
     except LexisegError as error:
         log.error("job %s: %s", job_id, error)
 

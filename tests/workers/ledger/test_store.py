@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import inspect, select
 
 from parsers.errors import Code, JobError
-from workers.ledger import SCHEMA_VERSION, open_ledger
-from workers.ledger.jobs import find_job
+from workers.ledger import SCHEMA_VERSION, NewJob, commit, open_ledger
+from workers.ledger.jobs import create_job, find_job, list_jobs, set_made_with
 from workers.ledger.schema import meta, migrate
 from workers.ledger.store import normal_url
 
@@ -82,3 +84,38 @@ def test_passwords_are_not_shown():
 def test_urls():
     assert normal_url("postgres://a/b") == "postgresql+psycopg://a/b"
     assert normal_url("/a/b.sqlite") == "sqlite:////a/b.sqlite"
+
+
+def test_a_ledger_that_is_removed_in_the_middle_is_missed_and_goes_on_when_it_is_back(tmp_path):
+    """SQLite alone would go on in the removed file, where nobody finds it."""
+    path = tmp_path / "here" / "ledger.sqlite"
+    ledger = open_ledger(str(path))
+    job = create_job(ledger, NewJob(out="/out", spec="{}", digest="d"))
+    path.parent.rename(tmp_path / "away")
+    for _ in range(2):
+        for transaction in (ledger.read, ledger.write):
+            with pytest.raises(JobError) as caught, transaction():
+                pass
+            assert caught.value.code == Code.LEDGER_UNAVAILABLE and caught.value.next_step
+    assert not path.exists(), "no empty one takes its place"
+    (tmp_path / "away").rename(path.parent)
+    assert find_job(ledger, job.id).id == job.id
+    ledger.close()
+
+
+def test_another_ledger_in_the_place_of_the_first_is_the_ledger_from_then_on(tmp_path):
+    path, other = tmp_path / "ledger.sqlite", tmp_path / "other.sqlite"
+    ledger = open_ledger(str(path))
+    old = create_job(ledger, NewJob(out="/old", spec="{}", digest="d"))
+    restored = open_ledger(str(other))
+    new = create_job(restored, NewJob(out="/new", spec="{}", digest="d"))
+    restored.close()
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    other.rename(path)
+    assert [job.id for job in list_jobs(ledger)] == [new.id] != [old.id]
+    with pytest.raises(JobError) as caught:
+        set_made_with(ledger, old.id, {})
+    assert caught.value.code == Code.JOB_MISSING
+    assert commit(ledger, old.id, []).job_state is None
+    ledger.close()

@@ -1,0 +1,102 @@
+"""Many clients of the HTTP API: `python -m benchmarks.api [--clients 200] [--seconds 60]`.
+
+Starts `lexiseg serve` on loopback with a new ledger, then clients that each ask once a second: nine in ten for the
+status of a job, one in ten submits one. Prints requests, failures and the 50th and 99th percentile of the answer times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(Path(folder), given.clients, given.seconds), indent=2))
+
+
+def measure(folder: Path, clients: int, seconds: float) -> dict:
+    """Starts the server and asks; {"requests", "failures" by status, "status" and "submit" in ms}."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(32):
+        Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(pictures / f"{number}.png")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
+                               stderr=subprocess.DEVNULL,
+                               env=os.environ | {"LEXISEG_DATA": str(folder / "data"),
+                                                 "LEXISEG_API_ROOTS": str(pictures),
+                                                 "LEXISEG_API_MAX_OPEN_JOBS": "1000000"})
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            try:
+                httpx.get(f"{url}/health/live")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        return asyncio.run(_ask(url, clients, seconds))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _ask(url: str, clients: int, seconds: float) -> dict:
+    times: dict[str, list[float]] = {"status": [], "submit": []}
+    failures: dict[str, int] = {}
+    jobs: list[str] = []
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=30, trust_env=False) as http:
+
+        async def submit(number: int) -> None:
+            response = await http.post("/v1/jobs", json={
+                "inputs": [f"{number % 32}.png"], "vocabulary": {"classes": [{"id": 1, "name": "dog"}]}})
+            note("submit", response)
+            if response.is_success:
+                jobs.append(response.json()["job"])
+
+        def note(kind: str, response: httpx.Response) -> None:
+            times[kind].append(1000 * response.elapsed.total_seconds())
+            if not response.is_success:
+                failures[str(response.status_code)] = failures.get(str(response.status_code), 0) + 1
+
+        await submit(0)
+        end = time.monotonic() + seconds
+
+        async def client(number: int) -> None:
+            rng = random.Random(number)
+            await asyncio.sleep(rng.random())
+            while time.monotonic() < end:
+                began = time.monotonic()
+                if rng.random() < 0.1:
+                    await submit(number)
+                else:
+                    note("status", await http.get(f"/v1/jobs/{rng.choice(jobs)}"))
+                await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
+
+        await asyncio.gather(*(client(number) for number in range(clients)))
+    return {"clients": clients, "seconds": seconds, "requests": sum(map(len, times.values())), "failures": failures,
+            **{kind: {"requests": len(found), "p50_ms": round(float(np.percentile(found, 50)), 1),
+                      "p99_ms": round(float(np.percentile(found, 99)), 1)} for kind, found in times.items()}}
+
+
+if __name__ == "__main__":
+    main()

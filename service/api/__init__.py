@@ -1,0 +1,1 @@
+"""The HTTP API of a site: `lexiseg serve`. See docs/api.md."""

@@ -1,0 +1,50 @@
+"""The application: routes, the guard before them, and one ledger behind them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from service.api import exports, health, items, jobs, segment, uploads, vocabularies
+from service.api.errors import add_handlers
+from service.api.guard import AccessLog, BodyLimit
+from service.api.settings import ApiSettings
+from service.api.site import Site
+from service.cli import version_number
+from workers.ledger import open_ledger
+from workers.queue.settings import read_settings
+
+DESCRIPTION = """Folders of pictures become semantic masks, on this site's own machines.
+
+Submit a job, follow it, read its masks. Each answer carries `format_version`; each failure has a stable `code`, a
+message and, where there is one, the next step. A token is sent as `Authorization: Bearer TOKEN`."""
+
+
+def create_app(settings: ApiSettings, *, open_to_all: bool) -> FastAPI:
+    """The API over the ledger of this environment. open_to_all: no token is asked for; for loopback only.
+
+    Raises JobError where the ledger cannot be opened.
+    """
+    ledger = open_ledger(read_settings().ledger)
+    for folder in (settings.outputs, settings.uploads, settings.vocabularies):
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        ledger.close()
+
+    app = FastAPI(title="lexiseg", version=version_number(), description=DESCRIPTION, lifespan=lifespan,
+                  docs_url=None, redoc_url=None)
+    app.state.site = Site(settings=settings, ledger=ledger, open_to_all=open_to_all,
+                          streams=threading.Semaphore(settings.max_waiting),
+                          singles=threading.Semaphore(settings.max_waiting))
+    for module in (jobs, items, exports, vocabularies, uploads, segment, health):
+        app.include_router(module.router)
+    add_handlers(app)
+    app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(AccessLog)
+    return app

@@ -1,0 +1,114 @@
+"""What stands before every request: a log line, a bound on its body in bytes and seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+from service.api.errors import Failure, answer
+from service.api.settings import ApiSettings
+
+UPLOADS = re.compile(r"^/v1/(uploads/|segment$)")
+_SECRETS = re.compile(r"(?i)(bearer\s+|://[^/@\s:]*:)[^\s@\"']+")
+log = logging.getLogger("lexiseg.api")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line. Passwords in URLs and bearer tokens are blotted out wherever they appear."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname.lower(),
+                                "logger": record.name, "message": record.getMessage()}
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _SECRETS.sub(r"\1***", json.dumps(line, ensure_ascii=False, default=str))
+
+
+class BodyLimit:
+    """Stops bodies that are too long (413) or arrive too slowly (408), whatever their headers say."""
+
+    def __init__(self, app: Callable[..., Any], settings: ApiSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_upload = UPLOADS.match(scope["path"]) is not None
+        limit = self._settings.max_upload if is_upload else self._settings.max_body
+        seconds = self._settings.body_timeout_s * (10 if is_upload else 1)
+        deadline, taken, whole, begun = time.monotonic() + seconds, 0, False, False
+        stopped: Failure | None = None
+        status = 413
+
+        async def bounded_receive() -> dict[str, Any]:
+            nonlocal taken, whole, stopped, status
+            if whole:  # the body is complete: what comes now is the end of the connection
+                return await receive()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    message = await receive()
+            except TimeoutError:
+                status, stopped = 408, Failure(code="body-slow", message=f"The body took longer than {seconds:g} s.")
+                raise _StoppedError from None
+            taken += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if taken > limit:
+                status, stopped = 413, Failure(code="body-large", message=f"The body has more than {limit:,} bytes.",
+                                               next_step="Send less at once, or use paths on the server.")
+                raise _StoppedError
+            return message
+
+        async def noted_send(message: dict[str, Any]) -> None:
+            nonlocal begun
+            if stopped is not None and not begun:  # what the routes make of a body that was cut off
+                return
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, bounded_receive, noted_send)
+        except BaseException:
+            if stopped is None or begun:
+                raise
+        if stopped is not None and not begun:
+            response = answer(status, stopped)
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+
+
+class _StoppedError(Exception):
+    """The body was cut off; it never leaves this file."""
+
+
+class AccessLog:
+    """One line a request: method, path without its query, status, milliseconds, whose token. Never a header or body."""
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def noted_send(message: dict[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted_send)
+        finally:
+            fields = {"method": scope["method"], "path": scope["path"][:300], "status": status,
+                      "ms": round(1000 * (time.monotonic() - started), 1),
+                      "token": scope.get("state", {}).get("token")}
+            log.info("request", extra={"fields": fields})

@@ -1,0 +1,128 @@
+"""Whether the site lives, whether it can work, and its numbers for Prometheus."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from pydantic import BaseModel, Field
+from sqlalchemy import func, select
+
+from parsers.errors import LexisegError
+from service.api.errors import responses
+from service.api.site import Admin, Site, the_site
+from workers.ledger.schema import items, jobs, results, shards
+from workers.ledger.states import ItemState, JobState
+from workers.queue.health import broker_problem
+from workers.queue.settings import read_settings
+
+router = APIRouter(tags=["health"])
+STAGES = ("decode", "score", "finish")
+
+
+class Life(BaseModel):
+    """The process answers."""
+
+    format_version: int = 1
+    state: str = "alive"
+
+
+class Health(BaseModel):
+    """The parts of a site."""
+
+    format_version: int = 1
+    ready: bool
+    parts: dict[str, str] = Field(description='"ok", or what is wrong', examples=[{"ledger": "ok", "queue": "ok"}])
+
+
+@router.get("/health/live")
+def live() -> Life:
+    """The process answers. Asks nothing of anyone, and needs no token."""
+    return Life()
+
+
+@router.get("/health/ready", responses={503: {"model": Health}})
+def ready(request: Request, response: Response) -> Health:
+    """The ledger and the queue answer, and there is room for results. Needs no token; 503 where a part is missing."""
+    site = the_site(request)
+    parts = {"ledger": "ok", "queue": "ok", "room": "ok"}
+    try:
+        with site.ledger.read() as connection:
+            connection.execute(select(jobs.c.id).limit(1))
+    except LexisegError as error:
+        parts["ledger"] = error.code
+    if broker_problem(read_settings()) is not None:
+        parts["queue"] = "broker-unavailable"
+    folder = site.settings.outputs
+    while not folder.exists():
+        folder = folder.parent
+    if shutil.disk_usage(folder).free < site.settings.disk_floor:
+        parts["room"] = "disk-full"
+    is_ready = set(parts.values()) == {"ok"}
+    response.status_code = 200 if is_ready else 503
+    return Health(ready=is_ready, parts=parts)
+
+
+@router.get("/metrics", response_class=Response, responses=responses(content="text/plain"))
+def metrics(site: Admin) -> Response:
+    """Numbers of all jobs in the ledger, as Prometheus reads them."""
+    registry = CollectorRegistry()
+    registry.register(SiteCollector(site))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class SiteCollector:
+    """Reads the numbers when asked."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def collect(self) -> Iterator[Metric]:
+        with self._site.ledger.read() as connection:
+            by_state, jobs_by, waiting = (
+                dict(connection.execute(select(column, func.count()).group_by(column)).tuples().all())
+                for column in (items.c.state, jobs.c.state, shards.c.state))
+            seconds = connection.execute(select(func.sum(results.c.decode_s), func.sum(results.c.score_s),
+                                                func.sum(results.c.finish_s))).one()
+        pictures = GaugeMetricFamily("lexiseg_images", "Pictures by state.", labels=["state"])
+        for state in ItemState:
+            pictures.add_metric([state], by_state.get(state, 0))
+        yield pictures
+        whole = GaugeMetricFamily("lexiseg_jobs", "Jobs by state.", labels=["state"])
+        for job_state in JobState:
+            whole.add_metric([job_state], jobs_by.get(job_state, 0))
+        yield whole
+        depth = GaugeMetricFamily("lexiseg_shards", "Shards by state: waiting for a message, published, working, "
+                                  "closed.", labels=["state"])
+        for shard_state, number in sorted(waiting.items()):
+            depth.add_metric([shard_state], number)
+        yield depth
+        spent = CounterMetricFamily("lexiseg_stage_seconds", "Seconds that pictures spent in each stage.",
+                                    labels=["stage"])
+        for stage, total in zip(STAGES, seconds, strict=True):
+            spent.add_metric([stage], total or 0.0)
+        yield spent
+        memory = GaugeMetricFamily("lexiseg_device_memory_bytes", "Memory of the GPUs of this machine.",
+                                   labels=["device", "kind"])
+        for device, used, total in gpu_memory():
+            memory.add_metric([device, "used"], used)
+            memory.add_metric([device, "total"], total)
+        yield memory
+
+
+def gpu_memory() -> list[tuple[str, int, int]]:
+    """Index, used and all bytes of each GPU, as nvidia-smi says; empty without one."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    try:
+        text = subprocess.run([command, "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"],
+                              capture_output=True, text=True, timeout=5, check=True).stdout
+        rows = [line.split(",") for line in text.splitlines() if line.strip()]
+        return [(index.strip(), int(used) << 20, int(total) << 20) for index, used, total in rows]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []

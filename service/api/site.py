@@ -1,0 +1,151 @@
+"""What the routes stand on, and who may come in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import func, select
+
+from parsers.errors import Code, InputError, OutputError
+from service.api.errors import ApiError
+from service.api.settings import ApiSettings
+from service.api.tokens import RANK, Scope, Token, read_tokens, who
+from workers.ledger import JobRow, Ledger
+from workers.ledger.jobs import get_job
+from workers.ledger.schema import jobs
+from workers.ledger.states import JobState
+from workers.progress import JobProgress, read_progress
+
+FRESH_S = 0.5
+"""Progress that is not older is given again: many people look at one job."""
+OPEN = (JobState.SUBMITTING, JobState.RUNNING, JobState.FINALISING)
+_bearer = HTTPBearer(auto_error=False, description="A token of: lexiseg tokens add NAME --scope read|submit|admin")
+
+
+@dataclass(slots=True)
+class Site:
+    """One API process."""
+
+    settings: ApiSettings
+    ledger: Ledger
+    open_to_all: bool
+    """No token is asked for. Only for servers that listen on loopback."""
+    streams: threading.Semaphore
+    """How many may follow jobs at once."""
+    singles: threading.Semaphore
+    """How many may wait for one picture at once."""
+    _tokens: tuple[float, tuple[Token, ...]] = (-1.0, ())
+    _progress: dict[str, tuple[float, JobProgress]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens of the file as it is now."""
+        try:
+            changed = self.settings.tokens.stat().st_mtime_ns
+        except OSError:
+            return ()
+        if changed != self._tokens[0]:
+            self._tokens = (changed, read_tokens(self.settings.tokens))
+        return self._tokens[1]
+
+    def progress(self, job_id: str) -> JobProgress:
+        """How far a job is, at most half a second ago. Raises JobError."""
+        with self._lock:
+            known = self._progress.get(job_id)
+            if known is None or time.monotonic() - known[0] > FRESH_S:
+                if len(self._progress) > 1000:
+                    self._progress.clear()
+                known = self._progress[job_id] = (time.monotonic(), read_progress(self.ledger, job_id))
+        return known[1]
+
+    def forget(self, job_id: str) -> None:
+        """The next look at a job is a new one."""
+        with self._lock:
+            self._progress.pop(job_id, None)
+
+    def job(self, job_id: str) -> JobRow:
+        """A job by its whole id. Raises ApiError (404)."""
+        job = get_job(self.ledger, job_id)
+        if job is None:
+            raise ApiError(404, Code.JOB_MISSING, f"There is no job {job_id[:40]!r}.", "GET /v1/jobs lists all.")
+        return job
+
+    def check_room(self) -> None:
+        """Raises ApiError: 507 where the disk is nearly full, 429 where too many jobs are open."""
+        folder = self.settings.outputs
+        while not folder.exists():
+            folder = folder.parent
+        if shutil.disk_usage(folder).free < self.settings.disk_floor:
+            raise ApiError(507, Code.DISK_FULL, "The disk of the results is nearly full.",
+                           "Free space, or lower LEXISEG_API_DISK_FLOOR.")
+        with self.ledger.read() as connection:
+            number = connection.execute(select(func.count()).where(jobs.c.state.in_(OPEN))).scalar_one()
+        if number >= self.settings.max_open_jobs:
+            raise ApiError(429, "too-many", f"{self.settings.max_open_jobs} jobs are open already.",
+                           "Come back when some are done.")
+
+    def inside(self, text: str) -> Path:
+        """A path that a person gave, absolute or relative to one of the roots, links resolved. Raises InputError."""
+        refused = InputError(Code.FILE_MISSING, f"{text[:200]!r} is not in a folder that the API may read.",
+                             "A path below one of LEXISEG_API_ROOTS, or an upload.", "Ask who runs the site.")
+        if "\0" in text or "://" in text:
+            raise refused
+        for root in self.settings.readable:
+            path = Path(os.path.realpath(root / text))
+            if (path == root or path.is_relative_to(root)) and path.exists():
+                return path
+        raise refused
+
+    def is_readable(self, path: str) -> bool:
+        """Whether a file lies below a root after links are resolved."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(root) for root in self.settings.readable)
+
+    def output(self, name: str) -> Path:
+        """The folder for results of that name, below `outputs`. Raises OutputError."""
+        path = Path(os.path.realpath(self.settings.outputs / name)) if "\0" not in name else None
+        if path is None or not path.is_relative_to(os.path.realpath(self.settings.outputs)) \
+                or path == Path(os.path.realpath(self.settings.outputs)) or Path(name).is_absolute():
+            raise OutputError(Code.OUTPUT_UNWRITABLE, f"out is {name[:200]!r}.", "A name such as ward-7/june.",
+                              "Leave it out for a name of its own.")
+        return path
+
+
+def the_site(request: Request) -> Site:
+    return request.app.state.site
+
+
+def allowed(scope: Scope) -> Callable[..., Any]:
+    """A dependency: the site, for who holds a token of that scope. Raises ApiError: 401, 403."""
+
+    def check(request: Request,
+              given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None) -> Site:
+        site = the_site(request)
+        if site.open_to_all:
+            return site
+        token = who(given.credentials, site.tokens()) if given else None
+        if token is None:
+            raise ApiError(401, "token-missing" if given is None else "token-unknown",
+                           "A bearer token is needed." if given is None else "The token is not known here.",
+                           "Ask who runs the site for: lexiseg tokens add NAME")
+        request.state.token = token.name
+        if RANK[token.scope] < RANK[scope]:
+            raise ApiError(403, "token-scope", f"The token {token.name!r} may {token.scope}; this needs {scope}.",
+                           f"Ask for: lexiseg tokens add NAME --scope {scope}")
+        return site
+
+    return check
+
+
+Reader = Annotated[Site, Depends(allowed("read"))]
+Submitter = Annotated[Site, Depends(allowed("submit"))]
+Admin = Annotated[Site, Depends(allowed("admin"))]

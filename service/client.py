@@ -1,0 +1,186 @@
+"""The HTTP API from Python, with the verbs of the command line.
+
+    from service.client import Client
+    with Client("http://site:8420", token) as site:
+        job = site.submit(inputs=["ward-7"], vocabulary="wards", out="june")
+        for now in site.watch(job["job"]):
+            print(now["finished"], "of", now["total"])
+        site.mask(job["job"], "a/b.jpg", Path("b.png"))
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+RETRIES = 4
+"""Times that a request is sent again where the site says "later" (429, 503) or cannot be reached."""
+
+
+class SiteError(Exception):
+    """The site refused. code: the stable reason; next_step: what to do; status: of HTTP, 0 without an answer."""
+
+    def __init__(self, status: int, code: str, message: str, next_step: str | None) -> None:
+        super().__init__(" ".join(part for part in (message, next_step) if part))
+        self.status, self.code, self.message, self.next_step = status, code, message, next_step
+
+
+class Client:
+    """One site. All methods raise SiteError; answers are the JSON of the API as it is."""
+
+    def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 90.0) -> None:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Enters a job; options are the fields of JobRequest (out, backend, model, refine, sample ...)."""
+        return self._json("POST", "/v1/jobs", json={"inputs": inputs, "vocabulary": vocabulary, **options})
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The newest jobs."""
+        return self._json("GET", "/v1/jobs")["jobs"]
+
+    def show(self, job: str) -> dict[str, Any]:
+        """One job."""
+        return self._json("GET", f"/v1/jobs/{job}")
+
+    def watch(self, job: str) -> Iterator[dict[str, Any]]:
+        """The job each time something changed, until it is over. A stream that breaks is taken up again."""
+        broken = 0
+        while True:
+            try:
+                with self._http.stream("GET", f"/v1/jobs/{job}/events") as response:
+                    self._check(response)
+                    event = ""
+                    for line in response.iter_lines():
+                        if line.startswith("event: "):
+                            event = line.removeprefix("event: ")
+                        elif line.startswith("data: "):
+                            broken = 0
+                            yield json.loads(line.removeprefix("data: "))
+                            if event == "over":
+                                return
+            except httpx.TransportError as error:
+                broken += 1
+                if broken > RETRIES:
+                    raise self._unreachable(error) from error
+                time.sleep(0.5 * 2 ** broken)
+
+    def pause(self, job: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/jobs/{job}/pause")
+
+    def resume(self, job: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/jobs/{job}/resume")
+
+    def cancel(self, job: str) -> dict[str, Any]:
+        return self._json("POST", f"/v1/jobs/{job}/cancel")
+
+    def retry(self, job: str) -> dict[str, Any]:
+        """Tries failed pictures again."""
+        return self._json("POST", f"/v1/jobs/{job}/retry")
+
+    def items(self, job: str, **filters: Any) -> Iterator[dict[str, Any]]:
+        """The pictures of a job by name; filters: state, code, prefix."""
+        after = ""
+        while True:
+            page = self._json("GET", f"/v1/jobs/{job}/items", params={**filters, "after": after})
+            yield from page["items"]
+            if page["next"] is None:
+                return
+            after = page["next"]
+
+    def item(self, job: str, name: str) -> dict[str, Any]:
+        """One picture of a job."""
+        return self._json("GET", f"/v1/jobs/{job}/item", params={"name": name})
+
+    def mask(self, job: str, name: str, to: Path, kind: str = "mask") -> None:
+        """Saves the mask of a picture, or its `overlay` or `confidence`."""
+        self._save(f"/v1/jobs/{job}/files/{kind}", {"name": name}, to)
+
+    def upload(self, folder: str, picture: Path, name: str | None = None) -> dict[str, Any]:
+        """Sends a picture; name `folder` among a job's inputs afterwards."""
+        return self._json("PUT", f"/v1/uploads/{folder}/{name or picture.name}", content=picture.read_bytes())
+
+    def segment(self, picture: Path, *, classes: str | None = None, vocabulary: str | None = None,
+                **options: str) -> dict[str, Any]:
+        """One picture now; the answer holds its mask as a PNG file in base64."""
+        given = {"classes": classes, "vocabulary": vocabulary, **options}
+        return self._json("POST", "/v1/segment", content=picture.read_bytes(),
+                          params={name: value for name, value in given.items() if value is not None})
+
+    def export(self, job: str, format: str, to: Path, **options: Any) -> dict[str, Any]:
+        """Has an export written and saves its files into a folder."""
+        found = self._json("POST", f"/v1/jobs/{job}/exports", json={"format": format, **options})
+        for path in found["files"]:
+            self._save(f"/v1/jobs/{job}/exports/{format}", {"path": path}, to / path)
+        return found
+
+    def vocabularies(self) -> list[str]:
+        """Names of the stored vocabularies."""
+        return self._json("GET", "/v1/vocabularies")["names"]
+
+    def vocabulary(self, name: str) -> dict[str, Any]:
+        """A stored vocabulary."""
+        return self._json("GET", f"/v1/vocabularies/{name}")
+
+    def write_vocabulary(self, name: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Stores a vocabulary, in the place of one that is not frozen."""
+        return self._json("PUT", f"/v1/vocabularies/{name}", json=content)
+
+    def freeze_vocabulary(self, name: str) -> dict[str, Any]:
+        """From now on it stays as it is."""
+        return self._json("POST", f"/v1/vocabularies/{name}/freeze")
+
+    def _json(self, method: str, path: str, **given: Any) -> Any:
+        for attempt in range(RETRIES + 1):
+            try:
+                response = self._http.request(method, path, **given)
+            except httpx.TransportError as error:
+                if attempt == RETRIES:
+                    raise self._unreachable(error) from error
+                time.sleep(0.2 * 2 ** attempt)
+                continue
+            if response.status_code not in (429, 503) or attempt == RETRIES:
+                break
+            time.sleep(min(5.0, float(response.headers.get("Retry-After", "1"))))
+        self._check(response)
+        return response.json() if response.content else None
+
+    def _unreachable(self, error: Exception) -> SiteError:
+        return SiteError(0, "unreachable", f"{self._http.base_url} does not answer: {error}.",
+                         "Check the address, and that lexiseg serve runs.")
+
+    def _save(self, path: str, params: dict[str, str], to: Path) -> None:
+        with self._http.stream("GET", path, params=params) as response:
+            self._check(response)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            part = to.with_name(f".{to.name}.part")
+            with part.open("wb") as file:
+                for piece in response.iter_bytes():
+                    file.write(piece)
+            part.replace(to)
+
+    @staticmethod
+    def _check(response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        response.read()
+        try:
+            error = response.json()["error"]
+            raise SiteError(response.status_code, error["code"], error["message"], error.get("next_step"))
+        except (ValueError, KeyError, TypeError):
+            raise SiteError(response.status_code, "http", response.text[:300] or response.reason_phrase, None) from None

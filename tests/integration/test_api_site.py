@@ -1,0 +1,123 @@
+"""A whole site over HTTP: a real server process, real workers, the pocket model."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from parsers.files import sha256_file
+from service.client import Client, SiteError
+from tests import servers
+from tests.integration.conftest import PATIENCE_S, REPOSITORY
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def serving(tmp_path: Path, **environment: str) -> Iterator[Client]:
+    """`lexiseg serve` as a process of its own."""
+    port = servers.free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)], cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL, stderr=(tmp_path / "serve.log").open("wb"),
+        env=os.environ | {"LEXISEG_DATA": str(tmp_path / "data"), "LEXISEG_API_SEGMENT_TIMEOUT_S": str(PATIENCE_S),
+                          **environment})
+    try:
+        servers.wait_for(port, process, PATIENCE_S)
+        with Client(f"http://127.0.0.1:{port}", timeout_s=PATIENCE_S) as client:
+            yield client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    """One pictogram scene."""
+    from vision.datasets.pictograms import PictogramDataset
+
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    Image.fromarray(PictogramDataset(count=1, seed=5).scene(0).image_HW3).save(path)
+    return path
+
+
+def test_upload_submit_watch_read_export(site, tmp_path, scene):
+    here = site()
+    with serving(tmp_path) as client, here.up():
+        for name in ("a.png", "b.png"):
+            client.upload("ward-7", scene, name)
+        client.write_vocabulary("wards", {"classes": [{"id": 1, "name": "dog"}, {"id": 2, "name": "grass"},
+                                                      {"id": 3, "name": "sand"}]})
+        job = client.submit(inputs=["ward-7"], vocabulary="wards", out="june", overlay=True)
+        seen = list(client.watch(job["job"]))
+        assert seen[-1]["state"] == "done" and seen[-1]["finished"] == 2
+        items = list(client.items(job["job"], state="done"))
+        assert [item["name"] for item in items] == ["a.png", "b.png"]
+        client.mask(job["job"], "a.png", tmp_path / "mask.png")
+        assert sha256_file(tmp_path / "mask.png") == items[0]["result"]["mask_sha256"]
+        client.mask(job["job"], "a.png", tmp_path / "overlay.jpg", kind="overlay")
+        Image.open(tmp_path / "overlay.jpg").load()
+        found = client.export(job["job"], "coco", tmp_path / "coco")
+        assert found["images"] == 2 and all((tmp_path / "coco" / path).is_file() for path in found["files"])
+        with pytest.raises(SiteError) as refused:
+            client.mask(job["job"], "c.png", tmp_path / "c.png")
+        assert refused.value.code == "file-missing" and refused.value.next_step
+
+        now = client.segment(scene, classes="dog, grass, sand")
+        mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(now["mask_png"]))))
+        assert (mask == np.asarray(Image.open(tmp_path / "mask.png"))).all()
+        assert [job["out"] for job in client.jobs()] == ["june"]  # the job of one picture leaves nothing behind
+        assert not list((tmp_path / "data" / "outputs").glob(".now-*"))
+    assert "Traceback" not in (tmp_path / "serve.log").read_text()
+
+
+def test_without_a_worker_one_picture_times_out_and_says_what_to_do(site, tmp_path, scene):
+    site()
+    with serving(tmp_path, LEXISEG_API_SEGMENT_TIMEOUT_S="1") as client:
+        with pytest.raises(SiteError) as slow:
+            client.segment(scene, classes="dog")
+        assert slow.value.status == 504 and "lexiseg up" in slow.value.next_step
+        assert client.jobs() == []
+
+
+def test_a_body_that_never_ends_and_a_head_that_lies(site, tmp_path):
+    site()
+    with serving(tmp_path, LEXISEG_API_MAX_UPLOAD="100000", LEXISEG_API_MAX_BODY="10000") as client:
+        url = f"{client._http.base_url}"
+
+        def endless() -> Iterator[bytes]:
+            yield b"\x89PNG\r\n\x1a\n" + bytes(100)
+            while True:
+                yield bytes(10_000)
+
+        try:
+            status = httpx.put(f"{url}/v1/uploads/a/a.png", content=endless(), timeout=60).status_code
+        except httpx.TransportError:  # the server may end the connection before all is sent
+            status = 413
+        assert status == 413
+        assert httpx.post(f"{url}/v1/jobs", content=b"{" + b" " * 20_000 + b"}").status_code == 413
+        assert client._json("GET", "/health/live")["state"] == "alive"
+        assert not list((tmp_path / "data" / "uploads").rglob("*.p*"))
+
+
+def test_many_ask_at_once_and_everybody_gets_an_answer(site, tmp_path, pictures):
+    site()
+    with serving(tmp_path, LEXISEG_API_ROOTS=str(pictures)) as client:
+        job = client.submit(inputs=["."], vocabulary={"classes": [{"id": 1, "name": "dog"}]})["job"]
+        started = time.monotonic()
+        with httpx.Client(base_url=client._http.base_url, timeout=PATIENCE_S) as http:
+            answers = [http.get(f"/v1/jobs/{job}").status_code for _ in range(100)]
+        assert set(answers) == {200} and time.monotonic() - started < PATIENCE_S

@@ -1,0 +1,51 @@
+"""The image tower in bfloat16 says what it says in float32."""
+
+import numpy as np
+import pytest
+import torch
+
+from parsers.errors import SettingError
+from parsers.vocabulary import Vocabulary
+from vision import ClipSettings, load_segmenter
+from vision.clip.encoder import uses_bfloat16
+from vision.datasets.pictograms import PictogramDataset
+from vision.refine import refine
+from vision.types import Sample
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("precision", "half"), [("auto", False), ("float32", False), ("bfloat16", True)])
+def test_a_cpu_computes_in_bfloat16_only_where_it_is_told_to(precision, half):
+    assert uses_bfloat16(CPU, precision) is half
+
+
+@pytest.mark.parametrize(("supported", "half"), [(True, True), (False, False)])
+def test_a_gpu_does_it_by_itself_if_it_can(monkeypatch, supported, half):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert uses_bfloat16(torch.device("cuda"), "auto") is half
+    assert uses_bfloat16(torch.device("cuda"), "float32") is False
+
+
+def test_another_precision_is_refused():
+    with pytest.raises(SettingError, match="auto, float32, bfloat16"):
+        ClipSettings(precision="float16")
+
+
+@pytest.mark.parametrize("variant", ["auto", "sc-clip"])
+def test_more_than_99_of_100_pixels_keep_their_label(pocket_clip, variant):
+    dataset = PictogramDataset(count=3, seed=5)
+    samples, labels = [], {}
+    for i in range(3):
+        image_HW3, labels_HW = dataset.load(i)
+        names = [dataset.classes[id] for id in np.unique(labels_HW)]
+        samples.append(Sample(image_HW3=image_HW3, vocabulary=Vocabulary.from_names(names)))
+    for precision in ("float32", "bfloat16"):
+        segmenter = load_segmenter("clip", pocket_clip, device="cpu",
+                                   settings=ClipSettings(templates="plain", variant=variant, precision=precision))
+        maps = segmenter.score(samples)
+        assert all(score_map.scores_CHW.dtype == np.float16 for score_map in maps)
+        labels[precision] = np.stack([refine(sample.image_HW3, score_map).labels_HW
+                                      for sample, score_map in zip(samples, maps, strict=True)])
+    assert not np.array_equal(labels["float32"], np.zeros_like(labels["float32"]))
+    assert (labels["float32"] == labels["bfloat16"]).mean() > 0.99

@@ -1,0 +1,127 @@
+"""A score map becomes a label map at the size of the image.
+
+Probabilities (softmax over the classes) are enlarged bilinearly and the largest wins. The other methods first move the
+borders along the edges of the picture; docs/refinement.md compares them.
+
+Shapes: C classes; K classes that take part; h, w score map; s, t the picture that is refined; H, W image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vision.refine import dense_crf as pydensecrf
+from vision.refine.enlarge import enlarge, softmax
+from vision.refine.regions import find_regions
+from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
+from vision.types import LabelMap, ScoreMap
+
+__all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_probabilities"]
+
+_Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+DEFAULTS = RefineSettings()
+SMALL_SIDE = 256
+"""Pixels of the longer side up to which a CRF needs a stride of 2 to keep small things."""
+
+
+def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "none", *, confidence: bool = False,
+           device: str = "cpu") -> LabelMap:
+    """Labels of every pixel, with regions and scores.
+
+    image: uint8 RGB; method: `none`, `pydensecrf`, `pamr` or `torch-crf`, the last three also with options
+    (`parse_refinement`); confidence: also return the probability of each pixel's label; device: where the last two
+    compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for another method and MissingPackageError where
+    pydensecrf is not installed. The same arguments give the same bytes.
+    """
+    method, settings = parse_refinement(method)
+    if score_map.rule is not None:
+        winner_HW, probability_HW, class_ids_K = score_map.rule.decide(image_HW3, method)
+    else:
+        winner_HW, probability_HW, class_ids_K = _most_probable(image_HW3, score_map, method, device, settings)
+    scores, regions = find_regions(winner_HW, probability_HW, class_ids_K)
+    return LabelMap(labels_HW=class_ids_K[winner_HW], scores=scores, regions=regions,
+                    confidence_HW=probability_HW.astype(np.float16) if confidence else None)
+
+
+def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str, device: str,
+                   settings: RefineSettings) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
+    """(H, W) winners as indices into the class ids, (H, W) their probabilities, and the class ids."""
+    probabilities_Khw = softmax(score_map.scores_CHW)
+    class_ids_K = np.array(score_map.class_ids, np.uint16)
+    if method != "none":
+        kept_K = participants(probabilities_Khw, settings.floor)
+        probabilities_Khw, class_ids_K = probabilities_Khw[kept_K], class_ids_K[kept_K]
+        if len(class_ids_K) > 1:
+            probabilities_Khw = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
+                                                     settings=settings)
+    return *enlarge(probabilities_Khw, *image_HW3.shape[:2]), class_ids_K
+
+
+def participants(probabilities_Chw: NDArray[np.float32], floor: float) -> NDArray[np.intp]:
+    """Indices of the classes that are the most probable somewhere, or reach `floor` somewhere; ascending."""
+    highest_C = probabilities_Chw.max(axis=(1, 2))
+    return np.union1d(np.flatnonzero(highest_C >= floor), probabilities_Chw.argmax(axis=0))
+
+
+def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArray[np.float32], method: str, *,
+                         device: str = "cpu", settings: RefineSettings = DEFAULTS) -> NDArray[np.float32]:
+    """(K, s, t) refined probabilities of at least two classes, on the picture made smaller as `settings` say."""
+    height, width = image_HW3.shape[:2]
+    usual = 1 if method == "pamr" else 2 if max(height, width) <= SMALL_SIDE else 3
+    wanted = settings.stride or usual
+    stride = max(wanted if min(height, width) >= 2 * wanted else 1, max(height, width) / settings.largest_side)
+    size_ts = max(1, round(width / stride)), max(1, round(height / stride))
+    picture_st3 = np.asarray(Image.fromarray(image_HW3).resize(size_ts, Image.Resampling.BOX))
+    probabilities_Kst = np.stack([
+        np.asarray(Image.fromarray(map_hw).resize(size_ts, Image.Resampling.BILINEAR)) for map_hw in probabilities_Khw])
+    if method == "pydensecrf":
+        field: _Field = partial(_pydensecrf_field, picture_st3, stride, settings.iterations)
+    else:
+        field = _torch_field(picture_st3, method, stride, settings.iterations, device)
+    return _binary(probabilities_Kst, field) if settings.binary and method != "pamr" else field(probabilities_Kst)
+
+
+def _binary(probabilities_Kst: NDArray[np.float32], field: _Field) -> NDArray[np.float32]:
+    """Each class against the rest; what the fields say is scaled to sum 1."""
+    alone_Kst = np.concatenate([field(np.stack([map_st, 1 - map_st]))[:1] for map_st in probabilities_Kst])
+    alone_Kst += 1e-6 * probabilities_Kst  # where all fields say no, what was there before decides
+    return alone_Kst / alone_Kst.sum(axis=0)
+
+
+def _pydensecrf_field(picture_st3: NDArray[np.uint8], stride: float, iterations: int | None,
+                      maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+    return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
+                                iterations=_or(iterations, pydensecrf.ITERATIONS))
+
+
+def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, iterations: int | None,
+                 device: str) -> _Field:
+    import torch
+
+    from vision.refine import pamr, torch_crf
+
+    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    picture_1st3 = torch.from_numpy(picture_st3.copy())[None].to(place)
+
+    def field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+        maps_1Kst = torch.from_numpy(maps_Kst)[None].to(place)
+        if method == "pamr":
+            refined_1Kst = pamr.pamr(picture_1st3.permute(0, 3, 1, 2).float() / 255, maps_1Kst,
+                                     iterations=_or(iterations, pamr.ITERATIONS))
+        else:
+            refined_1Kst = torch_crf.mean_field(
+                picture_1st3, maps_1Kst, spatial_sxy=SPATIAL["sxy"] / stride, spatial_compat=SPATIAL["compat"],
+                bilateral_sxy=BILATERAL["sxy"] / stride, bilateral_srgb=BILATERAL["srgb"],
+                bilateral_compat=BILATERAL["compat"], iterations=_or(iterations, torch_crf.ITERATIONS))
+        return refined_1Kst[0].cpu().numpy()
+
+    return field
+
+
+def _or(given: int | None, default: int) -> int:
+    return default if given is None else given
