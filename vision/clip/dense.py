@@ -24,6 +24,8 @@ from vision.clip.resclip import (
 )
 from vision.clip.scclip import sc_clip
 
+LEVELS = ("resclip", "sc-clip")
+"""Variants that read what leaves the blocks before the last one, too."""
 ORDINARY = ("vanilla", "loda")
 """Variants that read the tokens of the ordinary forward: plain CLIP, and models that were trained by LoDA."""
 
@@ -39,7 +41,7 @@ def check_tower(visual: nn.Module, variant: str, where: str) -> None:
     if variant not in ORDINARY and not all(isinstance(block.attn, nn.MultiheadAttention) for block in blocks):
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{where} has custom attention blocks.",
                          f"{variant} needs standard attention in its blocks.", "Use --variant vanilla or loda.")
-    if variant in ("resclip", "sc-clip") and len(blocks) < 2:
+    if variant in LEVELS and len(blocks) < 2:
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{where} has {len(blocks)} block.",
                          f"{variant} reads blocks before the last one.", "Use --variant naclip.")
 
@@ -61,8 +63,8 @@ def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant
     grid = (images_B3HW.shape[2] // visual.patch_size[0], images_B3HW.shape[3] // visual.patch_size[1])
     blocks = visual.transformer.resblocks
     entering = [_embed(visual, images_B3HW, grid)]
-    for block in blocks[:-1]:
-        entering.append(block(entering[-1]))
+    for block in blocks[:-1]:  # only methods that read several levels keep them: memory that is free again is warm
+        entering = [*(entering if variant in LEVELS else ()), block(entering[-1])]
     if variant in ORDINARY or pooling == "loda":
         last_BNE = blocks[-1](entering[-1])
         ordinary_BPD = _project(visual, last_BNE[:, 1:])
