@@ -40,11 +40,11 @@ def measure(folder: Path, clients: int, seconds: float) -> dict:
         Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(pictures / f"{number}.png")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "service.cli", "serve", "--port", str(port)],
-                               stderr=subprocess.DEVNULL,
-                               env=os.environ | {"LEXISEG_DATA": str(folder / "data"),
-                                                 "LEXISEG_API_ROOTS": str(pictures),
-                                                 "LEXISEG_API_MAX_OPEN_JOBS": "1000000"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", str(port)],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"LEXISEG_DATA": str(folder / "data"), "LEXISEG_API_ROOTS": str(pictures),
+                          "LEXISEG_API_MAX_OPEN_JOBS": "1000000"})
     try:
         url = f"http://127.0.0.1:{port}"
         for _ in range(600):

@@ -29,7 +29,8 @@ from pydantic import BaseModel, ConfigDict
 from parsers.errors import Code, SettingError
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from service.console import console, progress, say
-from vision import ClipSettings, load_segmenter, resolve_model
+from vision import ClipSettings, resolve_model
+from vision.clip.segmenter import load as load_clip
 from vision.datasets.protocol import class_table, vocabulary_id
 from vision.refine import refine as refine_scores
 from vision.types import Sample
@@ -106,12 +107,15 @@ def run_benchmark(*, model: str | None = None, backend: str = "clip", size: str 
 
     Raises LexisegError.
     """
+    if backend != "clip":
+        raise SettingError(Code.SETTING_INVALID, f"--backend {backend!r}.", "Measured is: clip.",
+                           "lexiseg benchmark --help")
     width, height = read_size(size)
     vocabulary = invented_vocabulary(classes, subclasses)
     chosen = ClipSettings(**(settings or {}) | {"templates": "plain"})  # texts are done once and timed apart
     with tempfile.TemporaryDirectory(prefix="lexiseg-benchmark-") as folder, empty_cache(Path(folder) / "cache"), \
             progress("measuring", "steps", hidden=quiet) as update:
-        segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=chosen)
+        segmenter = load_clip(resolve_model(model, "clip"), device=device, settings=chosen)
         files = list(save_photos(Path(folder) / "images", images, width, height))
         update(1, rounds + 3)
         texts_per_s = text_rate(segmenter)

@@ -56,7 +56,7 @@ def segment(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
     variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -68,10 +68,12 @@ def segment(
     """
     from service.segment import run_segment
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None)
-    failed = run_segment(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None, descriptions=descriptions,
+                                           free=free or None)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    failed = run_segment(inputs, names, out, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device, as_json=json)
     if failed:
@@ -110,7 +112,8 @@ def eval_command(
                                            "fit, and count them by reason.")] = False,
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
-    overlap: o.Overlap = None, precision: o.Precision = None, device: o.Device = "auto", json: o.AsJson = False,
+    overlap: o.Overlap = None, precision: o.Precision = None, descriptions: o.Descriptions = None,
+    device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
@@ -120,8 +123,8 @@ def eval_command(
     from service.evaluate import run_eval, show_report
 
     options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
-               "overlap": overlap, "refine": refine, "precision": precision}
-    settings, refinement = o.settings_from(preset, **options)
+               "overlap": overlap, "refine": refine, "precision": precision, "descriptions": descriptions}
+    settings, refinement = o.settings_from(preset, backend, **options)
     given = [name for name, value in options.items() if value is not None]
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
                       superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
@@ -154,8 +157,8 @@ def benchmark(
     from service.benchmark import run_benchmark, show_benchmark
     from service.console import say_json
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, tile=tile, overlap=overlap,
-                                           refine=refine,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+                                           overlap=overlap, refine=refine,
                                            precision=precision, draft=draft or None)
     report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,
                            subclasses=subclasses, rounds=rounds, settings=settings, refine=refinement, device=device,

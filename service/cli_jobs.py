@@ -34,7 +34,7 @@ def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -43,10 +43,12 @@ def jobs_submit(
     """Enter a job, or more pictures for the job that --out has already."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None)
-    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None, descriptions=descriptions,
+                                           free=free or None)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    jobs.submit(jobs.make_spec(inputs, names, out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority=priority, as_json=json)
 
@@ -58,7 +60,7 @@ def jobs_sample(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -67,10 +69,12 @@ def jobs_sample(
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None)
-    jobs.submit(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None, descriptions=descriptions,
+                                           free=free or None)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    jobs.submit(jobs.make_spec(inputs, names, out, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority="interactive", sample=count,
                 as_json=json)
@@ -81,7 +85,7 @@ def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -93,10 +97,12 @@ def jobs_estimate(
     """Count pictures and unreadable files, and say what time and room a job would take. Nothing is written."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, variant=variant, ensemble=ensemble, subclass_count=subclasses,
-                                           tile=tile, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None)
-    jobs.estimate(jobs.make_spec(inputs, o.read_vocabulary(classes, vocabulary), out, model=model, backend=backend,
+    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+                                           subclass_count=subclasses, overlap=overlap, refine=refine,
+                                           precision=precision, draft=draft or None, descriptions=descriptions,
+                                           free=free or None)
+    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
+    jobs.estimate(jobs.make_spec(inputs, names, out, model=model, backend=backend,
                                  settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                  confidence=confidence, device=device), measure, json)
 

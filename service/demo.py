@@ -1,4 +1,4 @@
-"""`lexiseg demo`: pictogram scenes that no model was trained on, segmented by three jobs that go the whole way through
+"""`lexiseg demo`: pictogram scenes that no model was trained on, segmented by jobs that go the whole way through
 ledger, queue and a worker, and exported."""
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from parsers import parse_scenes
 from parsers.errors import Code, JobError, MissingPackageError
 from parsers.files import pretty_json, write_atomic
 from parsers.vocabulary import Vocabulary
@@ -24,6 +25,7 @@ from vision.datasets.folder import read_classes, read_labels
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.superclasses import SuperclassView
 from vision.evaluate import EvalRun, evaluation_vocabulary, score_masks
+from vision.llmformer.prepared import PreparedRow, write_prepared
 from vision.models import models_root, resolve_model
 from workers import JobSpec, read_job
 from workers.exports import export_job
@@ -37,6 +39,8 @@ from workers.submit import submit
 SCENES = 12
 HELD_OUT_SEED = 4242
 """Training draws its scenes from seeds above all of the dataset's, validation from other ones."""
+LLMFORMER = "llmformer"
+"""The backend that reads descriptions, here the scenes' captions; its task is that of `names`."""
 SHARD = 4
 """Scenes that one message stands for."""
 SUBCLASSES = "pocket/vocabularies/pictogram_superclasses.yaml"
@@ -44,9 +48,10 @@ SUBCLASSES = "pocket/vocabularies/pictogram_superclasses.yaml"
 
 
 def run(out: Path, model: str | None = None) -> list[EvalRun]:
-    """Makes scenes with their ground truth in OUT/scenes, submits three jobs over them, OUT/names, OUT/superclasses and
-    OUT/superclasses-with-subclasses, works them off as `lexiseg up` does, exports the first, prints the mIoU of each
-    and says where things are. Everything is in OUT, ledger and queue among it. Raises LexisegError."""
+    """Makes scenes with their ground truth in OUT/scenes, submits jobs over them, OUT/names, OUT/superclasses,
+    OUT/superclasses-with-subclasses, and OUT/llmformer where the pocket LLMFormer is there, works them off as
+    `lexiseg up` does, exports the first, prints the mIoU of each and says where things are. Everything is in OUT,
+    ledger and queue among it. Raises LexisegError."""
     dataset = PictogramDataset(count=SCENES, seed=HELD_OUT_SEED)
     scenes = out / "scenes"
     save_scenes(dataset, scenes)
@@ -63,6 +68,12 @@ def run(out: Path, model: str | None = None) -> list[EvalRun]:
     directory = resolve_model(model, "clip")
     specs = {name: JobSpec(inputs=(str(scenes / "images"),), vocabulary=vocabulary, out=str(out / name), backend="clip",
                            model=str(directory), overlay=True) for name, _, vocabulary in tasks}
+    if (models_root() / "pocket" / LLMFORMER).is_dir():
+        tasks.append((LLMFORMER, dataset, fine))
+        specs[LLMFORMER] = JobSpec(
+            inputs=(str(scenes / "images"),), vocabulary=fine, out=str(out / LLMFORMER), backend=LLMFORMER,
+            model=str(resolve_model(None, LLMFORMER)), overlay=True,
+            settings={"descriptions": str(save_descriptions(dataset, scenes).absolute())})
     settings = replace(read_settings(), ledger=str(out.absolute() / "ledger.sqlite"), broker="filesystem")
     clear(settings, [out / name for name in specs])
     ledger = open_ledger(settings.ledger)
@@ -140,6 +151,15 @@ def save_scenes(dataset: PictogramDataset, folder: Path) -> None:
     write_atomic(folder / "classes.json", pretty_json(classes | {"ignore_id": dataset.ignore_id}))
     captions = {file_key(i): dataset.scene(i).caption.text for i in range(len(dataset))}
     write_atomic(folder / "captions.json", pretty_json(captions))
+
+
+def save_descriptions(dataset: PictogramDataset, folder: Path) -> Path:
+    """What the captions of the scenes say, as prepared descriptions."""
+    path = folder / "descriptions.jsonl"
+    told = parse_scenes(dataset.scene(i).caption.text for i in range(len(dataset)))
+    write_prepared(path, (PreparedRow(image_id=f"{file_key(i)}.png", prompt_id="caption", model_id="template",
+                                      priors=priors) for i, priors in enumerate(told)))
+    return path
 
 
 def file_key(i: int) -> str:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from parsers.errors import Code, DatasetError
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, progress, say, warn
-from vision import ClipSettings, load_segmenter, resolve_model
+from vision import ClipSettings, load_segmenter, make_settings, resolve_model
 from vision.datasets import PROTOCOLS, open_dataset
 from vision.datasets.base import EvalDataset, check_files, knowledge_of, superclasses_of, warnings_of
 from vision.datasets.listed import ListedDataset
@@ -94,7 +94,7 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
         superclasses = read_superclasses(superclass_file) if superclass_file else superclasses_of(dataset)
         dataset = SuperclassView(dataset, superclasses)
         own_names = None
-    backend_settings = ClipSettings(**settings)
+    backend_settings = make_settings(backend, settings)
     segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=backend_settings)
     warnings = (*notes, *segmenter.warnings(NameTable(dataset, extra, knowledge or own_names).vocabulary))
     warn(warnings)

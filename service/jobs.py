@@ -72,7 +72,7 @@ def submit(spec: JobSpec, *, priority: str, sample: int | None = None, as_json: 
 
 def photographs(spec: JobSpec) -> list[str]:
     """The warning about photographs before a pocket model."""
-    if spec.backend != "clip":
+    if spec.backend not in ("clip", "llmformer"):
         return []
     card = load_card(spec.model)
     if card.known_words is None:

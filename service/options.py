@@ -29,7 +29,7 @@ Classes = Annotated[str | None, typer.Option("--classes", help='Names to look fo
 VocabularyFile = Annotated[Path | None, typer.Option("--vocabulary", help="A vocabulary file (.yaml or .json).")]
 Model = Annotated[str | None, typer.Option("--model", help="A model directory or the name of a listed model; the "
                                                            "pocket model if left out.")]
-Backend = Annotated[str, typer.Option("--backend", help="The method: clip.")]
+Backend = Annotated[str, typer.Option("--backend", help="The method: clip, llmformer.")]
 Variant = Annotated[str | None, typer.Option("--variant", help="Dense features: auto, vanilla, loda, maskclip, "
                                                                    "sclip, clearclip, naclip, resclip, sc-clip.")]
 Preset = Annotated[str, typer.Option("--preset", help="Settings under one name, or a JSON file of settings: "
@@ -45,6 +45,10 @@ Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
                                                                  " [default: 0.5]", metavar="FRACTION")]
+Descriptions = Annotated[str | None, typer.Option("--descriptions", metavar="FILE", help="Prepared descriptions of the "
+                                                  "pictures (JSON Lines), for llmformer.")]
+Free = Annotated[bool, typer.Option("--free", help="No names: each picture is searched for what its description names. "
+                                                   "Needs --descriptions.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="Of the image encoder: auto, float32, bfloat16. "
                                                "auto: bfloat16 on a GPU that computes in it.")]
 Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larger than the model needs: faster; masks "
@@ -64,23 +68,19 @@ LlmParallel = Annotated[int | None, typer.Option("--llm-parallel", metavar="N", 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 
 
-def settings_from(preset: str, **given: Any) -> tuple[dict[str, Any], str]:
+def settings_from(preset: str, backend: str = "clip", /, **given: Any) -> tuple[dict[str, Any], str]:
     """Backend settings and the refinement method: the preset's, then every option that is not None.
 
-    Raises SettingError for an unknown preset, option, option value or refinement method.
+    Raises SettingError for an unknown preset, backend, option value or refinement method, and for an option that the
+    backend has not.
     """
-    from parsers.errors import Code, SettingError
-    from vision.clip.settings import ClipSettings
+    from vision import make_settings
     from vision.refine import parse_refinement
 
     settings = read_preset(preset) | {name: value for name, value in given.items() if value is not None}
     method = settings.pop("refine", "none")
     parse_refinement(method)
-    unknown = sorted(settings.keys() - ClipSettings.__slots__)
-    if unknown:
-        raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r} sets {', '.join(unknown)}.",
-                           f"Allowed: refine, {', '.join(ClipSettings.__slots__)}.", "Correct the file.")
-    ClipSettings(**settings)  # says now, before a model is loaded, which value is not allowed
+    make_settings(backend, settings)  # says now, before a model is loaded, which value is not allowed
     return settings, method
 
 
@@ -104,11 +104,18 @@ def read_preset(preset: str) -> dict[str, Any]:
     return PRESETS[content.pop("preset", "lexiseg")] | content
 
 
-def read_vocabulary(classes: str | None, file: Path | None) -> Vocabulary:
-    """The vocabulary of --classes or --vocabulary, of which there must be one. Raises SettingError, VocabularyError."""
+def read_vocabulary(classes: str | None, file: Path | None, *, free: bool = False,
+                    descriptions: str | None = None) -> Vocabulary:
+    """The vocabulary of --classes or --vocabulary, of which there must be one; with --free and neither, the names of
+    all descriptions. Raises SettingError, VocabularyError, DatasetError."""
     from parsers.errors import Code, SettingError
     from parsers.vocabulary import Vocabulary
 
+    if free and descriptions and classes is None and file is None:
+        from vision.llmformer.free import merged_vocabulary
+        from vision.llmformer.prepared import PreparedPriors
+
+        return merged_vocabulary(row.priors for row in PreparedPriors.read(Path(descriptions)).rows.values())
     if classes is not None and file is None:
         return Vocabulary.from_names(classes)
     if file is not None and classes is None:

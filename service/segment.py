@@ -13,7 +13,7 @@ from PIL import Image
 
 from parsers.vocabulary import Vocabulary
 from service.console import progress, say, say_json, warn
-from vision import ClipSettings, Segmenter, load_segmenter
+from vision import Segmenter, load_segmenter, make_settings
 from vision.models import ModelCard, resolve_model
 from workers import JobSpec, JobSummary, find_inputs, run_job
 
@@ -34,7 +34,7 @@ def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: 
     spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend, model=str(directory),
                    settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
                    confidence=confidence, device=device)
-    segmenter = load_segmenter(backend, directory, device=device, settings=ClipSettings(**settings or {}))
+    segmenter = load_segmenter(backend, directory, device=device, settings=make_settings(backend, settings or {}))
     photos: list[str] = []
     if segmenter.card.known_words is not None:
         pictures = (item.path for item in islice(find_inputs(inputs, out=out).items, LOOKED_AT))

@@ -255,7 +255,8 @@ def evaluate(dataset: EvalDataset, segmenter: Segmenter, *, absent: int | None, 
                 present = [row_names[row] for row in np.flatnonzero(np.bincount(truth_HW[truth_HW != IGNORED]))]
                 names = choose_candidates(dataset.key(i), present, table.names, absent, table.always)
                 vocabulary = table.sub_vocabulary(names)
-                samples.append(Sample(image_HW3=loaded.image_HW3, vocabulary=vocabulary) if vocabulary else None)
+                samples.append(Sample(image_HW3=loaded.image_HW3, vocabulary=vocabulary, key=dataset.key(i))
+                               if vocabulary else None)
                 answers.append((dataset.key(i), truth_HW, {name: table.ids[name] for name in names}))
             if not answers:
                 continue

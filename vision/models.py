@@ -21,7 +21,7 @@ CONFIG_FILE = "open_clip_config.json"
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FORMAT_VERSION = 1
-CARD_KINDS = ("clip", "simseg")
+CARD_KINDS = ("clip", "simseg", "llmformer")
 """Kinds of models that the `clip` backend loads."""
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -56,12 +56,12 @@ class Manifest(BaseModel):
 
 
 class ModelCard(Manifest):
-    """What `model.json` says of a model with an image and a text tower."""
+    """What `model.json` says of a model that segments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["clip", "simseg"] = "clip"
-    """`clip`: an open_clip directory; `simseg`: made by `lexiseg models convert`."""
+    kind: Literal["clip", "simseg", "llmformer"] = "clip"
+    """`clip`: an open_clip directory; `simseg`: made by `lexiseg models convert`; `llmformer`: trained on masks."""
     window: int = Field(gt=0)
     """Width and height in pixels of the square that the model looks at."""
     patch: int = Field(gt=0)

@@ -25,6 +25,9 @@ class Sample:
     """RGB, as a person sees it (EXIF orientation applied)."""
     vocabulary: Vocabulary
     priors: ScenePriors | None = None
+    """What a description says of it."""
+    key: str = ""
+    """Its name in the data set or job; prepared descriptions are found by it."""
 
 
 class LabelRule(Protocol):

@@ -8,16 +8,13 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from parsers.errors import Code, SettingError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.records import Job, MadeWith, ModelRecord, Problem, VocabularyRecord, job_counts
 from workers.spec import JobSpec
 
-SETTINGS = {"clip": "ClipSettings"}
-"""Backend to the name in `vision` of the class of its options."""
 CODE_ROOMS = ("parsers", "agents", "vision", "workers")
 """Rooms whose code has a say in what is written."""
 
@@ -26,14 +23,7 @@ def load_backend(spec: JobSpec) -> Segmenter:
     """The backend of a job with its model. Raises SettingError, ModelError."""
     import vision
 
-    settings: Any = None
-    if spec.backend in SETTINGS:
-        kind = getattr(vision, SETTINGS[spec.backend])
-        try:
-            settings = kind(**spec.settings)
-        except TypeError as error:
-            raise SettingError(Code.SETTING_INVALID, f"settings are {spec.settings}: {error}.",
-                               f"The options of the backend {spec.backend!r}.", "lexiseg segment --help") from error
+    settings = vision.make_settings(spec.backend, spec.settings)
     return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
 
 
@@ -63,7 +53,7 @@ def describe_job(spec: JobSpec, vocabulary: Vocabulary, with_: MadeWith, *,
 def versions() -> dict[str, str]:
     """Of Python, lexiseg and the libraries that have a say in the bytes, where they are installed."""
     versions = {"python": platform.python_version()}
-    for name in ("lexiseg", "numpy", "pillow", "torch", "open_clip_torch", "pydensecrf2"):
+    for name in ("lexiseg", "numpy", "pillow", "torch", "open_clip_torch", "transformers", "pydensecrf2"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

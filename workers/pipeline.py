@@ -198,7 +198,7 @@ def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[Wait
     samples = []
     for entry in entries:
         assert entry.loaded.image_HW3 is not None
-        samples.append(Sample(image_HW3=entry.loaded.image_HW3, vocabulary=vocabulary))
+        samples.append(Sample(image_HW3=entry.loaded.image_HW3, vocabulary=vocabulary, key=entry.loaded.item.name))
     score_maps = segmenter.score(samples)
     if len(score_maps) != len(samples):
         raise RuntimeError(f"The backend returned {len(score_maps)} score maps for {len(samples)} pictures.")

@@ -52,8 +52,8 @@ EVERYDAY = (
     "hat", "ball", "boat", "plane", "truck", "cup", "plate", "lamp", "desk", "sofa", "box", "bag", "shelf", "tool",
     "toy", "machine", "pipe", "valve", "cable", "screw", "helmet", "vest", "bottle", "glass", "knife", "fork",
     "screen", "phone", "sign", "light", "pole", "fence", "roof", "river", "sea", "field", "hill", "stone", "path",
-    "garden", "kitchen", "patient", "nurse", "syringe", "glove", "mask", "bandage", "crane", "container", "rope",
-    "barrel", "furniture", "plant", "leaf", "cake", "apple", "book", "pen", "paper", "fire", "smoke", "cloud",
+    "garden", "kitchen", "patient", "nurse", "glove", "mask", "bandage", "crane", "container", "rope",
+    "barrel", "furniture", "plant", "leaf", "cake", "apple", "book", "paper", "fire", "smoke", "cloud",
     "rain", "thing", "object",
 )
 """Words of requests that are no names of the pictogram world."""

@@ -104,8 +104,11 @@ def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
     if request.preset not in PRESETS:  # the command line takes files here, too; nobody reads the server's from afar
         raise SettingError(Code.SETTING_INVALID, f"preset is {request.preset!r}.", f"One of: {', '.join(PRESETS)}.",
                            "Leave it out for the default.")
-    settings, refinement = settings_from(request.preset, **(request.settings | ({} if request.refine is None else
-                                                                               {"refine": request.refine})))
+    if "descriptions" in request.settings:
+        raise SettingError(Code.SETTING_INVALID, "settings name a file of descriptions.",
+                           "Files of the server are not read from afar.", "Use the command line on the server.")
+    settings, refinement = settings_from(request.preset, request.backend, **(
+        request.settings | ({} if request.refine is None else {"refine": request.refine})))
     listed = {card.name for card in list_models()}
     if request.model is not None and request.model not in listed:
         raise SettingError(Code.MODEL_MISSING, f"There is no model {request.model!r}.",

@@ -30,11 +30,12 @@ pytestmark = pytest.mark.integration
 def serving(tmp_path: Path, **environment: str) -> Iterator[Client]:
     """`lexiseg serve` as a process of its own."""
     port = servers.free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", str(port)], cwd=REPOSITORY,
-        stdout=subprocess.DEVNULL, stderr=(tmp_path / "serve.log").open("wb"),
-        env=os.environ | {"LEXISEG_DATA": str(tmp_path / "data"), "LEXISEG_API_SEGMENT_TIMEOUT_S": str(PATIENCE_S),
-                          **environment})
+    with (tmp_path / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", str(port)],
+            cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=log,
+            env=os.environ | {"LEXISEG_DATA": str(tmp_path / "data"), "LEXISEG_API_SEGMENT_TIMEOUT_S": str(PATIENCE_S),
+                              **environment})
     try:
         servers.wait_for(port, process, PATIENCE_S)
         with Client(f"http://127.0.0.1:{port}", timeout_s=PATIENCE_S) as client:

@@ -54,6 +54,29 @@ def saved_models(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def saved_llmformer(saved_models, tmp_path_factory) -> Path:
+    """An LLMFormer with random weights around that CLIP; never changed by a test."""
+    import torch
+
+    from vision.llmformer.config import LlmformerConfig
+    from vision.llmformer.directory import write_model
+    from vision.llmformer.model import build_model
+    from vision.llmformer.words import load_words
+
+    directory, clip = tmp_path_factory.mktemp("llmformer"), str(saved_models / "pocket" / "clip")
+    config = LlmformerConfig.model_validate({
+        "tower": {"kind": "open_clip", "path": clip}, "words": {"kind": "open_clip", "path": clip},
+        "adapter": {"interactions": 1, "injector": False, "stem": 8, "stem_stride": 2, "points": 2, "heads": 4,
+                    "extra_extractors": 0},
+        "window": 32, "text_width": 16, "width": 32, "heads": 4, "queries": 4, "layers": 1, "feedforward": 32,
+        "pixel_layers": 1, "pixel_feedforward": 32, "mask_stride": 8, "objects": 6, "relations": 4})
+    torch.manual_seed(0)
+    write_model(directory, build_model(config, directory), load_words(config.words, directory), name="tiny-llmformer",
+                trained_by="nobody")
+    return directory
+
+
 @pytest.fixture
 def models(saved_models, monkeypatch) -> Path:
     """The same folder as the one in which models are looked up."""

@@ -13,12 +13,12 @@ from service.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
-              "--overlap", "--precision", "--device"]
+              "--overlap", "--precision", "--descriptions", "--device"]
 LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
 OPTIONS = {
     "": ["--version"],
-    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence", "--draft",
-                "--json"],
+    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay", "--confidence",
+                "--draft", "--json"],
     "benchmark": ["--model", "--backend", "--variant", "--preset", "--ensemble", "--refine", "--tile", "--overlap",
                   "--precision", "--draft", "--device", "--size", "--images", "--classes", "--subclasses", "--rounds",
                   "--price", "--json"],
@@ -34,12 +34,12 @@ OPTIONS = {
     "doctor": ["--json"],
     "up": ["--workers", "--until-done"],
     "jobs": [],
-    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence", "--draft",
-                    "--priority", "--json"],
-    "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
-                    "--draft", "--json"],
-    "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--overlay", "--confidence",
-                      "--draft", "--measure", "--json"],
+    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+                    "--confidence", "--draft", "--priority", "--json"],
+    "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+                    "--confidence", "--draft", "--json"],
+    "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+                      "--confidence", "--draft", "--measure", "--json"],
     "jobs list": ["--json"],
     "jobs show": ["job", "--json"],
     "jobs watch": ["job"],

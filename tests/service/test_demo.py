@@ -15,6 +15,7 @@ from vision.datasets import open_dataset
 from vision.datasets.base import superclasses_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+POCKET = REPOSITORY / "models" / "pocket"
 WAYS = ("names", "superclasses", "superclasses-with-subclasses")
 
 
@@ -54,6 +55,16 @@ def test_three_jobs_over_the_same_scenes_go_through_the_queue(lexiseg, own_model
     dataset = open_dataset(f"folder:{out / 'scenes'}")
     assert len(dataset) == demo.SCENES and dataset.load(0)[0].shape[2] == 3
     assert len(json.loads((out / "scenes" / "captions.json").read_text())) == demo.SCENES
+
+
+@pytest.mark.integration
+def test_llmformer_stands_beside_clip_where_it_is_there(lexiseg, own_models, saved_llmformer, tmp_path):
+    (own_models / "pocket" / "llmformer").symlink_to(saved_llmformer)
+    (own_models / "pocket" / "en_scene").symlink_to(POCKET / "en_scene")
+    result = lexiseg("demo", "--out", tmp_path / "demo")
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "demo" / "llmformer" / "masks").iterdir())) == demo.SCENES
+    assert json.loads((tmp_path / "demo" / "llmformer" / "job.json").read_text())["spec"]["backend"] == "llmformer"
 
 
 @pytest.mark.integration

@@ -122,7 +122,7 @@ def mask_bytes(out):
 
 
 def test_drafts_change_neither_the_size_of_a_mask_nor_what_small_pictures_become(lexiseg, models, pictures, tmp_path):
-    """Windows of 32 pixels need 64; the photo's shorter side is 480."""
+    """Windows of 32 pixels need 96; the photo's shorter side is 480."""
     soft = Image.fromarray(np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8))
     soft.resize((640, 480), Image.Resampling.BICUBIC).save(pictures / "photo.jpg", quality=95)
     for out, options in (("whole", []), ("draft", ["--draft"]), ("again", ["--draft"])):
@@ -148,4 +148,4 @@ def test_tiles_count_pixels_of_the_picture_itself(models):
     directory = models / "pocket" / "clip"
     sides = [load_segmenter("clip", directory, device="cpu", settings=settings).draft_side
              for settings in (ClipSettings(), ClipSettings(draft=True), ClipSettings(draft=True, tile=64))]
-    assert sides == [None, 64, None]
+    assert sides == [None, 96, None]

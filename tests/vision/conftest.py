@@ -76,3 +76,50 @@ def own_cache(tmp_path, monkeypatch) -> Path:
     """Text vectors of a test stay with the test."""
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "text"
+
+
+LLMFORMER = {
+    "tower": {"kind": "open_clip", "path": "../tiny"}, "words": {"kind": "open_clip", "path": "../tiny"},
+    "adapter": {"interactions": 2, "stem": 8, "stem_stride": 2, "points": 2, "heads": 4, "extra_extractors": 1},
+    "window": 32, "text_width": 24, "width": 32, "heads": 4, "queries": 5, "layers": 2, "feedforward": 32,
+    "pixel_layers": 1, "pixel_feedforward": 32, "mask_stride": 8, "objects": 6, "relations": 4,
+}
+"""An LLMFormer around the tiny CLIP: 8 x 8 cells of masks for 32 x 32 pixels."""
+
+
+@pytest.fixture(scope="session")
+def llmformer_base(tiny_clip) -> Path:
+    """The directory from which the paths of `LLMFORMER` count."""
+    return tiny_clip.parent / "llmformer"
+
+
+@pytest.fixture
+def make_llmformer(llmformer_base):
+    """`make_llmformer(**changes of the configuration)` -> a model with random weights, in evaluation mode."""
+    def make(seed=0, **changes):
+        import torch
+
+        from vision.llmformer.config import LlmformerConfig
+        from vision.llmformer.model import build_model
+
+        torch.manual_seed(seed)
+        return build_model(LlmformerConfig.model_validate(LLMFORMER | changes), llmformer_base).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_llmformer(llmformer_base) -> Path:
+    """A model directory; never changed by a test."""
+    import torch
+
+    from vision.llmformer.config import LlmformerConfig
+    from vision.llmformer.directory import write_model
+    from vision.llmformer.model import build_model
+    from vision.llmformer.words import load_words
+
+    torch.manual_seed(3)
+    config = LlmformerConfig.model_validate(LLMFORMER | {"cue": True})
+    write_model(llmformer_base, build_model(config, llmformer_base), load_words(config.words, llmformer_base),
+                name="tiny-llmformer", trained_by="nobody")
+    return llmformer_base

@@ -10,9 +10,9 @@ import vision
 
 def test_public_names_are_pinned():
     assert vision.__all__ == [
-        "BACKENDS", "ClipSettings", "LabelMap", "ModelCard", "Region", "Sample", "ScoreMap", "Segmenter",
-        "list_models", "load_card", "load_segmenter", "open_dataset", "read_image", "refine", "resolve_model",
-        "verify_model"]
+        "BACKENDS", "ClipSettings", "LabelMap", "LlmformerSettings", "ModelCard", "Region", "Sample", "ScoreMap",
+        "Segmenter", "list_models", "load_card", "load_segmenter", "make_settings", "open_dataset", "read_image",
+        "refine", "resolve_model", "verify_model"]
 
 
 @pytest.mark.parametrize("name", sorted(set(vision.__all__) - {"open_dataset", "read_image"}))

@@ -50,7 +50,7 @@ class ClipEncoder:
         self.digest = model_digest(card)
         self._model: Any
         self._tokenizer: Any
-        self._model, self._tokenizer = load_simseg(card) if card.kind == "simseg" else _load(card)
+        self._model, self._tokenizer = load_clip(card)
         check_tower(self._model.visual, self.variant, str(card.directory))
         _check_numbers(self._model, card)
         self._model.to(self.device).eval().requires_grad_(False)
@@ -130,6 +130,11 @@ def _check_numbers(model: torch.nn.Module, card: ModelCard) -> None:
             raise ModelError(Code.MODEL_CORRUPT, f"{card.directory}: {name} holds values that are no finite numbers.",
                              "Weights whose values fit their precision (half precision ends at 65,504).",
                              "Convert the model again in single precision.")
+
+
+def load_clip(card: ModelCard) -> tuple[Any, Any]:
+    """The model of a card with its weights, and its tokenizer. Raises ModelError."""
+    return load_simseg(card) if card.kind == "simseg" else _load(card)
 
 
 def _load(card: ModelCard) -> tuple[open_clip.CLIP | open_clip.CustomTextCLIP, open_clip.HFTokenizer]:

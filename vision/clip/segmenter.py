@@ -102,9 +102,9 @@ class ClipSegmenter:
 
     @property
     def draft_side(self) -> int | None:
-        """Pixels that the shorter side of a picture must keep: twice a window, which the shorter side becomes. None
-        for whole pictures: without `draft`, and with `tile`, which counts pixels of the original."""
-        return 2 * self.card.window if self.settings.draft and self.settings.tile is None else None
+        """Pixels that the shorter side of a picture must keep: three windows, one of which the shorter side becomes.
+        None for whole pictures: without `draft`, and with `tile`, which counts pixels of the original."""
+        return 3 * self.card.window if self.settings.draft and self.settings.tile is None else None
 
     @property
     def encoder(self) -> ClipEncoder:

@@ -1,4 +1,4 @@
-"""`python -m vision.train`: makes the sprite sheets, trains the pocket CLIP, exports it."""
+"""`python -m vision.train`: makes the sprite sheets, trains the pocket CLIP and LLMFormer, exports them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,75 @@ def _sheets(parser: argparse.ArgumentParser, folder: Path) -> list[Path]:
     if not sheets:
         parser.error(f"{folder} holds no sprite sheet; see: python -m vision.train sprites --help")
     return sheets
+
+
+def _keep_memory() -> None:
+    if not KEEP_MEMORY.keys() <= os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", "vision.train", *sys.argv[1:]], os.environ | KEEP_MEMORY)
+
+
+def _llmformer_options(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser("llmformer", help="train an LLMFormer; run it again to go on")
+    train.add_argument("--config", type=Path, default=Path("pictograms"),
+                       help="a training file, or the name of one in vision/train/configs")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                       help="change a value of the training file: model.relation=false")
+    train.add_argument("--out", type=Path, help="default: runs/llmformer-NAME")
+    train.add_argument("--model-dir", type=Path, help="where it will be exported to; relative paths of the model "
+                       "section count from here. Default: OUT/model")
+    train.add_argument("--minutes", type=float, default=1e9, help="stop after so long, with a checkpoint")
+    train.add_argument("--device", default="cpu")
+    train.add_argument("--workers", type=int, default=1, help="processes that make batches; 0: none")
+    export = commands.add_parser("llmformer-export", help="write a trained LLMFormer as a model directory")
+    export.add_argument("--checkpoint", type=Path, required=True)
+    export.add_argument("--model-dir", type=Path, required=True, help="the directory to write")
+    export.add_argument("--name", default="pocket-llmformer")
+    export.add_argument("--licence")
+    priors = commands.add_parser("llmformer-priors", help="describe pictogram validation scenes by their captions with "
+                                 "mistakes, where no language model has described them")
+    priors.add_argument("--dataset", default="pictograms:split=seen")
+    priors.add_argument("--out", type=Path, required=True)
+    for name, rate in (("left-out", 0.2), ("mistaken", 0.15), ("added", 0.1), ("ground", 0.1)):
+        priors.add_argument(f"--{name}", type=float, default=rate, help="share, from 0 to 1")
+
+
+def _llmformer(given: argparse.Namespace) -> None:
+    import yaml
+
+    from parsers.errors import LexisegError
+
+    try:
+        if given.command == "llmformer-export":
+            from vision.train.llmformer import export_llmformer
+
+            card = export_llmformer(given.checkpoint, given.model_dir, name=given.name, licence=given.licence,
+                                    trained_by="python -m vision.train llmformer")
+            print(card.model_dump_json(include={"name", "files"}))
+        elif given.command == "llmformer-priors":
+            from vision.llmformer.prepared import write_prepared
+            from vision.train.llmformer_priors import Mistakes, validation_rows
+
+            mistakes = Mistakes(left_out=given.left_out, mistaken=given.mistaken, added=given.added,
+                                ground=given.ground)
+            write_prepared(given.out, validation_rows(given.dataset, mistakes))
+        else:
+            _keep_memory()
+            from vision.train.llmformer import train_llmformer
+            from vision.train.llmformer_config import read_training
+            from vision.train.llmformer_priors import make_vectors, prepare_missing
+
+            changes = dict(item.partition("=")[::2] for item in given.set)
+            config = read_training(given.config, {key: yaml.safe_load(value) for key, value in changes.items()})
+            out = given.out or Path("runs") / f"llmformer-{config.name}"
+            base = given.model_dir or out / "model"
+            prepare_missing(config, lambda text: print(text, flush=True))
+            table = base / config.model.words.path
+            if config.data.vectors and config.model.words.kind == "table" and not table.is_file():
+                make_vectors(config.data.vectors, table)
+            print(train_llmformer(config, out, base=base, minutes=given.minutes, device=given.device,
+                                  workers=given.workers))
+    except LexisegError as error:
+        sys.exit(f"error [{error.code}]: {error}")
 
 
 def main() -> None:
@@ -45,6 +114,7 @@ def main() -> None:
     thresholds.add_argument("--sprites", type=Path, default=Path("runs/sprites"))
     thresholds.add_argument("--model", type=Path, default=Path("models/pocket/clip"))
     thresholds.add_argument("--scenes", type=int, default=200)
+    _llmformer_options(commands)
     given = parser.parse_args()
     if given.command == "sprites":
         from vision.train.sprites import make_sheets
@@ -55,9 +125,10 @@ def main() -> None:
 
         for row in grid(given.model, _sheets(parser, given.sprites), given.scenes):
             print(row, flush=True)
+    elif given.command.startswith("llmformer"):
+        _llmformer(given)
     elif given.command == "clip":
-        if not KEEP_MEMORY.keys() <= os.environ.keys():
-            os.execve(sys.executable, [sys.executable, "-m", "vision.train", *sys.argv[1:]], os.environ | KEEP_MEMORY)
+        _keep_memory()
         from vision.train.clip import MORE_STAGES, STAGES, train_clip
 
         sheets = _sheets(parser, given.sprites)

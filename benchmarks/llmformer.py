@@ -1,0 +1,176 @@
+"""LLMFormer: `python -m benchmarks.llmformer quality|ablation|speed|camvid`.
+
+quality: a model on pictogram validation scenes of seen names, with descriptions and without; the control; Open mIoU
+with names given and candidate-free; how many ground-truth classes descriptions name. ablation: one switch at a time,
+each variant trained for `--minutes` from each of `--seeds`. speed: pictures per second of the decoder with priors and
+without, taken in turn. camvid: mIoU of the validation photographs, and IoU per class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.pictograms import markdown, percent
+from vision import LlmformerSettings, load_segmenter, make_settings, open_dataset, resolve_model
+from vision.datasets.pictograms import PictogramDataset
+from vision.evaluate import evaluate, parse_candidates
+from vision.llmformer.directory import read_config, read_model
+from vision.llmformer.evaluate_free import evaluate_open
+from vision.llmformer.prepared import PreparedPriors, recall
+from vision.llmformer.priors import embed_priors, prior_phrases
+from vision.llmformer.words import load_words
+from vision.train.llmformer_priors import Mistakes, scene_rows
+from vision.types import Sample, ScoreMap, Segmenter
+
+VARIANTS = {
+    "full": {},
+    "priors off": {"model.priors": "none"},
+    "objects alone": {"model.priors": "object"},
+    "fusion: add": {"model.fusion": "add"},
+    "scales: mean": {"model.scales": "mean"},
+    "scales: soft": {"model.scales": "soft"},
+    "relation off": {"model.relation": "false"},
+    "Mask2Former's attention": {"model.attention": "mask2former"},
+    "TSG's attention": {"model.attention": "tsg"},
+    "no cue (without our addition)": {"model.cue": "false"},
+}
+"""Name to changes of the training file."""
+
+
+def descriptions(dataset: PictogramDataset, file: Path | None) -> PreparedPriors:
+    """Those of a file, else captions with the usual mistakes."""
+    if file is not None:
+        return PreparedPriors.read(file)
+    rows = scene_rows((dataset.key(i) for i in range(len(dataset))), dataset.scene, Mistakes(), 2)
+    return PreparedPriors({row.image_id: row for row in rows}, "captions with mistakes")
+
+
+def quality(model: Path, scenes: int, seed: int, file: Path | None) -> list[dict]:
+    dataset = PictogramDataset(count=scenes, seed=seed, split="seen")
+    told = descriptions(dataset, file)
+    segmenters = {"with descriptions": load_segmenter("llmformer", model),
+                  "without": load_segmenter("llmformer", model, settings=LlmformerSettings(priors="none"))}
+    rows = []
+    for name, segmenter in segmenters.items():
+        run = evaluate(dataset, Telling(segmenter, told), absent=20)
+        for group in ("seen", "texture"):
+            rows.append({"what": f"{name}, {group} names", "mIoU": percent(run.groups[group].miou),
+                         "control": percent(run.control_groups[group].miou)})
+    words = load_words(read_config(model).words, model)
+    for name, free in (("Open mIoU, names given", False), ("Open mIoU, candidate-free", True)):
+        found = evaluate_open(dataset, segmenters["with descriptions"], words, told.of, free=free, absent=20)
+        rows.append({"what": name, "mIoU": percent(found.open_miou), "control": ""})
+        rows.append({"what": f"{name}: plain mIoU after mapping", "mIoU": percent(found.mapped_miou), "control": ""})
+    named = recall(((told.of(dataset.key(i)), dataset.scene(i).names) for i in range(scenes)), dataset.superclasses)
+    rows.append({"what": "ground-truth classes that the descriptions name", "mIoU": percent(named), "control": ""})
+    return rows
+
+
+class Telling:
+    """A segmenter that is given each sample with its description."""
+
+    def __init__(self, segmenter: Segmenter, told: PreparedPriors) -> None:
+        self._segmenter, self._told = segmenter, told
+
+    def score(self, samples: Sequence[Sample]) -> list[ScoreMap]:
+        return self._segmenter.score([replace(sample, priors=self._told.of(sample.key)) for sample in samples])
+
+
+def ablation(out: Path, minutes: float, seeds: int, names: list[str], config: str, device: str) -> list[dict]:
+    """Trains what is not trained yet; the last figure of each run's log."""
+    rows = []
+    for name in names or list(VARIANTS):
+        figures = []
+        for seed in range(seeds):
+            folder = out / f"{name.replace(' ', '-').replace(':', '')}-{seed}"
+            changes = VARIANTS[name] | {"seed": str(seed)}
+            options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+            subprocess.run([sys.executable, "-m", "vision.train", "llmformer", "--config", config, "--out", str(folder),
+                            "--model-dir", str(resolve_model(None, "clip").parent / "llmformer"),
+                            "--minutes", str(minutes), "--device", device, *options], check=True)
+            lines = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+            figures.append(next(line["miou"] for line in reversed(lines) if "miou" in line))
+        rows.append({"variant": name} | {f"seed {seed}": percent(value) for seed, value in enumerate(figures)})
+    return rows
+
+
+@torch.inference_mode()
+def speed(model: Path, rounds: int) -> list[dict]:
+    """The decoder alone: the layers and heads, after the picture was read."""
+    network = read_model(model)
+    config = network.config
+    words = load_words(config.words, model)
+    dataset = PictogramDataset(count=8, split="seen")
+    told = descriptions(dataset, None)
+    sizes = {"objects": config.objects, "relations": config.relations}
+    images = torch.randn(8, 3, config.window, config.window)
+    priors = embed_priors([prior_phrases(told.of(dataset.key(i)), **sizes) for i in range(8)], words.names,
+                          words.phrases, **sizes, width=config.text_width)
+    none = network.config.model_copy(update={"priors": "none", "relation": False})
+    picture = network.read(images)
+    network.read = lambda images: picture  # type: ignore[method-assign, assignment, misc]
+    seconds: dict[str, list[float]] = {"with priors": [], "without": []}
+    for _ in range(rounds):
+        for name, chosen in (("with priors", config), ("without", none)):
+            network.config = chosen
+            for layer in network.layers:
+                layer.config = chosen  # type: ignore[assignment]
+            started = time.perf_counter()
+            network(images, priors)
+            seconds[name].append(time.perf_counter() - started)
+    rates = {name: 8 / median(values[1:]) for name, values in seconds.items()}
+    return [{"decoder": name, "pictures/s": round(rate, 1)} for name, rate in rates.items()] + [
+        {"decoder": "ratio", "pictures/s": round(rates["with priors"] / rates["without"], 3)}]
+
+
+def camvid(model: Path, path: str) -> list[dict]:
+    run = evaluate(open_dataset(f"camvid:{path},split=val"),
+                   load_segmenter("llmformer", model, settings=make_settings("llmformer", {})),
+                   absent=parse_candidates("all"))
+    rows = [{"class": name, "IoU": percent(score.iou)} for name, score in run.per_class.items()]
+    return [*rows, {"class": "mean", "IoU": percent(run.scores.miou)},
+            {"class": "mean of the control", "IoU": percent(run.control.miou)}]
+
+
+def main() -> None:
+    """Reads the command line and prints a table (Markdown)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.llmformer", description=__doc__)
+    parser.add_argument("task", choices=("quality", "ablation", "speed", "camvid"))
+    parser.add_argument("--model", help="model directory; the pocket LLMFormer if left out")
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--descriptions", type=Path, help="prepared ones; captions with mistakes if left out")
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--variants", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--config", default="pictograms")
+    parser.add_argument("--out", type=Path, default=Path("runs/llmformer-ablation"))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--camvid", default="../shared/data/camvid")
+    given = parser.parse_args()
+    if given.task == "ablation":
+        rows = ablation(given.out, given.minutes, given.seeds, given.variants, given.config, given.device)
+    else:
+        model = resolve_model(given.model, "llmformer")
+        if given.task == "quality":
+            rows = quality(model, given.scenes, given.seed, given.descriptions)
+        elif given.task == "speed":
+            rows = speed(model, given.rounds)
+        else:
+            rows = camvid(model, given.camvid)
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

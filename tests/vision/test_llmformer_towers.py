@@ -1,0 +1,120 @@
+"""Encoders: the same tokens as the libraries' own forward, whatever directory they come from."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from parsers.errors import Code, ModelError
+from tests.vision.conftest import LLMFORMER
+from vision.llmformer.config import LlmformerConfig, TowerConfig
+from vision.llmformer.model import build_model
+from vision.llmformer.priors import embed_priors, prior_phrases
+from vision.llmformer.towers import load_tower
+
+VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2,
+          "image_size": 42, "patch_size": 14, "model_type": "clip_vision_model"}
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory):
+    """A directory as LLaVA models have it: the tower's weights below vision_tower.vision_model."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    directory = tmp_path_factory.mktemp("models") / "llava"
+    directory.mkdir()
+    torch.manual_seed(0)
+    model = CLIPVisionModel(CLIPVisionConfig(**VISION)).eval()
+    weights = {f"vision_tower.vision_model.{name.removeprefix('vision_model.')}": value.contiguous()
+               for name, value in model.state_dict().items() if "position_ids" not in name}
+    save_file(weights | {"language_model.x": torch.zeros(2)}, directory / "model.safetensors")
+    (directory / "config.json").write_text(json.dumps({"model_type": "llava", "vision_config": VISION}))
+    return directory, model
+
+
+@torch.no_grad()
+def test_the_tower_of_a_llava_directory(llava):
+    directory, model = llava
+    tower = load_tower(TowerConfig(kind="llava", path=directory.name), 48, directory.parent).eval()
+    images = torch.randn(1, 3, 42, 42)
+    tokens = tower.embed(images)
+    for block in tower.blocks:
+        tokens = tower.run(block, tokens)
+    torch.testing.assert_close(tokens, model(images).last_hidden_state)
+    assert (tower.width, tower.patch, tower.prefix) == (32, 14, 1)
+
+
+@torch.no_grad()
+def test_patches_of_fourteen_pixels_meet_strides_of_sixteen(llava):
+    """A 64-pixel window is shown to the encoder at 56 pixels: 4 x 4 patches for the map of stride 16; the table of
+    positions, made for 3 x 3, is enlarged and keeps its class token."""
+    directory, _ = llava
+    config = LlmformerConfig.model_validate(LLMFORMER | {
+        "tower": {"kind": "llava", "path": directory.name}, "window": 64,
+        "adapter": LLMFORMER["adapter"] | {"stem_stride": 4, "interactions": 4}})
+    model = build_model(config, directory.parent).eval()
+    features = model.adapter(model.tower, torch.randn(1, 3, 64, 64), frozen=True)
+    assert features.grid == (4, 4) and features.tokens_BNE.shape == (1, 17, 32)
+    assert [tuple(level.shape[2:]) for level in features.maps[1:]] == [(8, 8), (4, 4), (2, 2)]
+    nothing = embed_priors([prior_phrases(None, 6, 4)], lambda t: torch.zeros(0, 24), lambda t: torch.zeros(0, 24),
+                           objects=6, relations=4, width=24)
+    assert model(torch.randn(1, 3, 64, 64), nothing).last.masks_BQhw.shape == (1, 5, 8, 8)
+
+
+@torch.no_grad()
+def test_positions_of_the_window_of_the_specification():
+    """The 640-pixel window: 560 pixels for the encoder, 40 x 40 patches."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    table = CLIPVisionModel(CLIPVisionConfig(**VISION | {"image_size": 336, "hidden_size": 8, "num_hidden_layers": 1,
+                                                        "intermediate_size": 8})).embeddings
+    tokens = table(torch.zeros(1, 3, 560, 560), interpolate_pos_encoding=True)
+    assert tokens.shape == (1, 1 + 40 * 40, 8)
+    torch.testing.assert_close(tokens[0, 0], table.class_embedding + table.position_embedding.weight[0])
+
+
+@torch.no_grad()
+def test_the_tower_of_an_open_clip_directory(tiny_clip):
+    tower = load_tower(TowerConfig(kind="open_clip", path="tiny"), 32, tiny_clip.parent).eval()
+    images = torch.randn(2, 3, 32, 32)
+    tokens = tower.embed(images)
+    for block in tower.blocks:
+        tokens = tower.run(block, tokens)
+    visual = tower.visual
+    torch.testing.assert_close(visual.ln_post(tokens)[:, 0] @ visual.proj, visual(images))
+    assert tower.embed(torch.randn(1, 3, 48, 64)).shape == (1, 1 + 6 * 8, 32)
+    assert tower.digest is not None and tower.mean == (0.5, 0.5, 0.5)
+
+
+@torch.no_grad()
+def test_a_timm_tower_at_its_own_size():
+    options = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    config = TowerConfig(kind="timm", name="vit_tiny_patch16_224", options=options, frozen=False)
+    tower = load_tower(config, 64, None).eval()
+    images = torch.randn(1, 3, 64, 64)
+    tokens = tower.embed(images)
+    for block in tower.blocks:
+        tokens = tower.run(block, tokens)
+    torch.testing.assert_close(tokens, tower.model.forward_features(images))
+    assert tower.embed(torch.randn(1, 3, 96, 64)).shape == (1, 1 + 6 * 4, 32)
+
+
+@pytest.mark.parametrize(("values", "code", "message"), [
+    ({"kind": "open_clip", "path": "none"}, Code.MODEL_MISSING, "none is not there"),
+    ({"kind": "timm", "name": "resnet18", "frozen": False}, Code.MODEL_UNSUPPORTED, "resnet18"),
+    ({"kind": "timm", "name": "vit_of_nobody", "frozen": False}, Code.MODEL_UNSUPPORTED, "vit_of_nobody"),
+    ({"kind": "llava", "path": "tiny"}, Code.MODEL_CORRUPT, "no CLIP tower"),
+])
+def test_encoders_that_cannot_be_used_are_refused(tiny_clip, values, code, message):
+    with pytest.raises(ModelError, match=message) as caught:
+        load_tower(TowerConfig(**values), 64, tiny_clip.parent)
+    assert caught.value.code == code
+
+
+def test_a_llava_directory_without_a_tower_is_refused(llava, tmp_path):
+    directory, _ = llava
+    (tmp_path / "config.json").write_text((directory / "config.json").read_text())
+    save_file({"language_model.x": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"no weights named vision_tower\.\*"):
+        load_tower(TowerConfig(kind="llava", path="."), 48, tmp_path)

@@ -1,0 +1,99 @@
+"""Descriptions of a dataset's pictures, prepared once: a JSON Lines file, one row per picture.
+
+    {"format_version": 1, "image_id": "scene_0001_00000.png", "prompt_id": "simple", "model_id": "...", "priors": {...}}
+
+`priors` are `parsers.ScenePriors`. Whoever wrote the description, a language model or a person, the rows look the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from parsers.errors import Code, DatasetError
+from parsers.files import canonical_json, write_atomic
+from parsers.names import name_key
+from parsers.priors import ScenePriors
+
+
+class PreparedRow(BaseModel):
+    """One picture's description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    image_id: str = Field(min_length=1)
+    """The dataset's key of the picture."""
+    prompt_id: str
+    """What was asked: `simple`, `detailed`, or the way the text was made."""
+    model_id: str
+    """Who answered."""
+    priors: ScenePriors
+
+
+class PreparedPriors:
+    """A file of prepared descriptions."""
+
+    def __init__(self, rows: Mapping[str, PreparedRow], where: str) -> None:
+        self.rows, self.where = rows, where
+
+    @classmethod
+    def read(cls, path: Path) -> PreparedPriors:
+        """Raises DatasetError: a file that cannot be read, a row that is not one, or a picture that occurs twice."""
+        allowed = "One JSON object a line: image_id, prompt_id, model_id, priors."
+        rows: dict[str, PreparedRow] = {}
+        try:
+            with path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, start=1):
+                    try:
+                        row = PreparedRow.model_validate_json(line)
+                    except ValidationError as error:
+                        problem = error.errors()[0]
+                        raise _invalid(f"{path}, line {number}: {'.'.join(map(str, problem['loc']))} "
+                                       f"{problem['msg']}.", allowed) from error
+                    if row.image_id in rows:
+                        raise _invalid(f"{path}, line {number}: {row.image_id!r} occurs a second time.", allowed)
+                    rows[row.image_id] = row
+        except OSError as error:
+            raise _invalid(f"{path} cannot be read: {error.strerror}.", allowed) from error
+        except UnicodeDecodeError as error:
+            raise _invalid(f"{path} is not UTF-8.", allowed) from error
+        return cls(rows, str(path))
+
+    def of(self, image_id: str) -> ScenePriors:
+        """Raises DatasetError that names the picture, if it has no row."""
+        if image_id not in self.rows:
+            raise _invalid(f"{self.where} has no description of {image_id!r}.", "A row for every picture.")
+        return self.rows[image_id].priors
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def write_prepared(path: Path, rows: Iterable[PreparedRow]) -> None:
+    """Writes the file as a whole."""
+    write_atomic(path, b"".join(canonical_json(row.model_dump(mode="json")) + b"\n" for row in rows))
+
+
+def named_classes(priors: ScenePriors, classes: Iterable[str], meaning: Mapping[str, str] | None = None) -> set[str]:
+    """Which of the classes a description names, as name or lemma. meaning: class to a wider name that counts too."""
+    said = {name_key(text) for item in priors.objects for text in (item.name, item.lemma)}
+    wider = meaning or {}
+    return {name for name in classes if name_key(name) in said or name_key(wider.get(name, name)) in said}
+
+
+def recall(present: Iterable[tuple[ScenePriors, Iterable[str]]], meaning: Mapping[str, str] | None = None) -> float:
+    """Share of the ground-truth classes of pictures that their descriptions name, in [0, 1]; 0 without classes."""
+    found = total = 0
+    for priors, classes in present:
+        names = set(classes)
+        found += len(named_classes(priors, names, meaning))
+        total += len(names)
+    return found / total if total else 0.0
+
+
+def _invalid(given: str, allowed: str) -> DatasetError:
+    return DatasetError(Code.DATASET_INVALID, given, allowed, "Prepare it again: docs/llmformer.md says how.")

@@ -1,0 +1,193 @@
+"""Vision encoders in one form: tokens in, block after block, tokens out.
+
+Shapes: B batch; H, W picture in pixels; h, w grid; N = prefix + h w tokens; E width of the encoder; c text width.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from parsers.errors import Code, ModelError
+from vision.llmformer.config import TowerConfig
+from vision.models import OPENAI_MEAN, OPENAI_STD
+
+LLAVA_WEIGHTS = re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?(.+)")
+
+
+class Tower(nn.Module):
+    """A vision transformer in parts. Subclasses say how a picture becomes tokens."""
+
+    width: int
+    """E."""
+    patch: int
+    """Pixels."""
+    prefix: int
+    """Tokens before those of the patches."""
+    mean: tuple[float, ...] = OPENAI_MEAN
+    std: tuple[float, ...] = OPENAI_STD
+    digest: str | None = None
+
+    def embed(self, images_B3HW: Tensor) -> Tensor:
+        """(B, N, E): what enters the first block."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        raise NotImplementedError
+
+    def run(self, block: nn.Module, tokens_BNE: Tensor) -> Tensor:
+        """One block, (B, N, E)."""
+        return block(tokens_BNE)
+
+    def text_space(self, tokens_BNE: Tensor) -> Tensor | None:
+        """(B, h w, c): patch features comparable with text vectors; None for an encoder that has none."""
+        return None
+
+
+class OpenClipTower(Tower):
+    """The image tower of an open_clip directory."""
+
+    prefix = 1
+
+    def __init__(self, visual: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.visual = visual
+        self.width, self.patch = visual.conv1.out_channels, visual.patch_size[0]
+        self.mean, self.std = mean, std
+
+    def embed(self, images_B3HW: Tensor) -> Tensor:
+        from vision.clip.dense import resize_positions
+
+        visual = self.visual
+        grid = (images_B3HW.shape[2] // self.patch, images_B3HW.shape[3] // self.patch)
+        patches_BPE = visual.conv1(images_B3HW).flatten(2).transpose(1, 2)  # (B, h w, E)
+        class_B1E = visual.class_embedding.to(patches_BPE.dtype).expand(len(patches_BPE), 1, -1)
+        positions_NE = resize_positions(visual.positional_embedding, visual.grid_size, grid)
+        return visual.ln_pre(torch.cat([class_B1E, patches_BPE], 1) + positions_NE.to(patches_BPE.dtype))
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.visual.transformer.resblocks
+
+    def text_space(self, tokens_BNE: Tensor) -> Tensor | None:
+        return self.visual.ln_post(tokens_BNE[:, self.prefix:]) @ self.visual.proj
+
+
+class LlavaTower(Tower):
+    """The CLIP tower of a LLaVA directory, as the language model was trained with it."""
+
+    prefix = 1
+
+    def __init__(self, directory: Path) -> None:
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        super().__init__()
+        try:
+            settings = json.loads((directory / "config.json").read_bytes())["vision_config"]
+            self.model = CLIPVisionModel(CLIPVisionConfig(**settings))
+            weights = _llava_weights(directory)
+            weights.pop("embeddings.position_ids", None)
+            self.model.load_state_dict(weights)
+        except ModelError:
+            raise
+        except Exception as error:  # JSON, key, shape and safetensors errors
+            raise ModelError(Code.MODEL_CORRUPT, f"{directory} has no CLIP tower that can be read: {error}.",
+                             "A LLaVA directory: config.json with vision_config, safetensors with vision_tower.*.",
+                             "Copy it again from its source.") from error
+        self.width, self.patch = settings["hidden_size"], settings["patch_size"]
+
+    def embed(self, images_B3HW: Tensor) -> Tensor:
+        return self.model.pre_layrnorm(self.model.embeddings(images_B3HW, interpolate_pos_encoding=True))
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.model.encoder.layers
+
+    def run(self, block: nn.Module, tokens_BNE: Tensor) -> Tensor:
+        return block(tokens_BNE, attention_mask=None)
+
+
+class TimmTower(Tower):
+    """Any plain vision transformer of timm, with random weights."""
+
+    def __init__(self, name: str, options: dict[str, Any], window: int) -> None:
+        import timm
+
+        super().__init__()
+        try:
+            self.model = timm.create_model(name, pretrained=False, num_classes=0, img_size=window,
+                                           dynamic_img_size=True, **options)
+            self.width, self.prefix = self.model.embed_dim, self.model.num_prefix_tokens
+            self.patch = self.model.patch_embed.patch_size[0]
+            self.model.blocks, self.model.norm_pre, self.model._pos_embed  # noqa: B018  (a plain ViT has them all)
+        except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+            raise ModelError(Code.MODEL_UNSUPPORTED, f"timm makes no plain vision transformer of {name!r}: {error}.",
+                             "A model of timm.models.vision_transformer, such as vit_tiny_patch16_224.",
+                             'timm.list_models("vit_*") lists them.') from error
+        if hasattr(self.model, "norm"):
+            self.model.norm = nn.Identity()  # not used, and without gradients
+
+    def embed(self, images_B3HW: Tensor) -> Tensor:
+        return self.model.norm_pre(self.model._pos_embed(self.model.patch_embed(images_B3HW)))
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        return self.model.blocks
+
+
+def load_tower(config: TowerConfig, window: int, base: Path) -> Tower:
+    """The encoder that a configuration names, with its weights (timm: random ones). Relative paths count from `base`;
+    window: pixels of the square that it will be shown.
+
+    Raises ModelError: `model-missing`, `model-corrupt`, or `model-unsupported` where the digest is another one.
+    """
+    if config.kind == "timm":
+        assert config.name is not None
+        return TimmTower(config.name, dict(config.options), window)
+    assert config.path is not None
+    directory = (base / config.path).resolve()
+    if not directory.is_dir():
+        raise ModelError(Code.MODEL_MISSING, f"The encoder {directory} is not there.",
+                         "The directory that `tower.path` of config.json names.", "Bring it to that place.")
+    if config.kind == "llava":
+        return LlavaTower(directory)
+    return _open_clip_tower(config, directory)
+
+
+def _open_clip_tower(config: TowerConfig, directory: Path) -> Tower:
+    from vision.clip.dense import check_tower
+    from vision.clip.encoder import load_clip
+    from vision.models import load_card, model_digest
+
+    card = load_card(directory)
+    digest = model_digest(card)
+    if config.digest not in (None, digest):
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"The encoder {directory} has sha256 {digest}, the model was trained "
+                         f"with {config.digest}.", "The encoder that it was trained with.",
+                         "Bring that encoder, or train again: python -m vision.train llmformer --help")
+    visual = load_clip(card)[0].visual
+    check_tower(visual, "loda", str(directory))
+    tower = OpenClipTower(visual, card.mean, card.std)
+    tower.digest = digest
+    return tower
+
+
+def _llava_weights(directory: Path) -> dict[str, Tensor]:
+    weights = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118  (the file is not iterable)
+                if match := LLAVA_WEIGHTS.fullmatch(key):
+                    weights[match[1]] = file.get_tensor(key).float()
+    if not weights:
+        raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no weights named vision_tower.*.",
+                         "Safetensors of a LLaVA model.", "Copy it again from its source.")
+    return weights
