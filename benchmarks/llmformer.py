@@ -118,7 +118,7 @@ def speed(model: Path, rounds: int) -> list[dict]:
                           words.phrases, **sizes, width=config.text_width)
     none = network.config.model_copy(update={"priors": "none", "relation": False})
     picture = network.read(images)
-    network.read = lambda images: picture  # type: ignore[method-assign, assignment, misc]
+    network.read = lambda images: picture  # type: ignore[method-assign, assignment]
     seconds: dict[str, list[float]] = {"with priors": [], "without": []}
     for _ in range(rounds):
         for name, chosen in (("with priors", config), ("without", none)):

@@ -108,8 +108,8 @@ def run_benchmark(*, model: str | None = None, backend: str = "clip", size: str 
     Raises LexisegError.
     """
     if backend != "clip":
-        raise SettingError(Code.SETTING_INVALID, f"--backend {backend!r}.", "Measured is: clip.",
-                           "lexiseg benchmark --help")
+        raise SettingError(Code.SETTING_INVALID, f"--backend {backend}.", "This command measures the backend clip.",
+                           "python -m benchmarks.llmformer speed")
     width, height = read_size(size)
     vocabulary = invented_vocabulary(classes, subclasses)
     chosen = ClipSettings(**(settings or {}) | {"templates": "plain"})  # texts are done once and timed apart

@@ -71,6 +71,11 @@ def test_clip_knows_no_descriptions(lexiseg, models, pictures, said, tmp_path):
     assert result.exit_code == 2 and "has no option descriptions" in result.stderr
 
 
+def test_the_benchmark_says_what_it_measures(lexiseg, models, saved_llmformer):
+    result = lexiseg("benchmark", "--backend", "llmformer", "--model", saved_llmformer)
+    assert result.exit_code == 2 and "measures the backend clip" in result.stderr
+
+
 def test_it_is_evaluated_and_its_model_is_named(lexiseg, models, saved_llmformer):
     result = lexiseg("eval", "pictograms:count=2,split=seen", "--candidates", "present", "--backend", "llmformer",
                      "--model", saved_llmformer, "--json")
