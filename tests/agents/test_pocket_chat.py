@@ -58,7 +58,7 @@ def _user(text: str, *urls: str) -> list[dict]:
 ])
 def test_closed_answers_are_json_of_the_schema_even_from_random_weights(chat, schema, check):
     for temperature in (0.0, 1.0):
-        answer = chat.invoke(_user("Is it there?", _picture()), max_tokens=200, temperature=temperature, seed=1,
+        answer = chat.invoke(_user("Is it there?", _picture()), max_tokens=600, temperature=temperature, seed=1,
                              response_format=response_format("x", schema))
         assert answer.response_metadata["finish_reason"] == "stop"
         assert check(json.loads(answer.content))
