@@ -99,8 +99,9 @@ class PocketChat(BaseChatModel):
             output = self._network.generate(**inputs, max_new_tokens=tokens, logits_processor=grammar, **sampling)
         ids = output[0, length:].tolist()
         end = self._network.config.text_config.eos_token_id
-        finish = "stop" if ids and ids[-1] == end else "length"
-        return tokenizer.decode(ids, skip_special_tokens=True), finish
+        if not ids or ids[-1] != end:
+            return tokenizer.decode(ids), "length"
+        return tokenizer.decode(ids[:-1]), "stop"  # a name may read like a special token: nothing else is left out
 
     def _grammar(self, response_format: Mapping[str, Any] | None) -> list[Any]:
         """What keeps an answer to its JSON Schema; nothing for prose."""

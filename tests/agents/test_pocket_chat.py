@@ -31,7 +31,7 @@ NAMES = ["dog", "piñata", "man’s shoe", 'a "quoted" \\ name', "\u003cimage\u0
 def directory(tmp_path_factory) -> Path:
     network = make_network(seed=3)
     with torch.no_grad():
-        network.lm_head.bias.normal_()
+        network.lm_head.bias.normal_(std=0.1)
     return write_model(network.state_dict(), tmp_path_factory.mktemp("model"))
 
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_asked_is_refused(chat, messages, options, code):
 
 def test_the_bias_of_the_head_is_loaded_and_used(directory, tmp_path):
     with_bias = load_network(directory)
-    assert with_bias.lm_head.bias.abs().max() > 1
+    assert with_bias.lm_head.bias.abs().max() > 0.2
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         plain = with_bias(input_ids=ids).logits

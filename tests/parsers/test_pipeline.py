@@ -192,7 +192,7 @@ def test_a_machine_without_spacy_is_told_what_to_install(monkeypatch):
 
 
 @pytest.mark.integration
-@pytest.mark.skipif(EWT is None, reason="the treebank is not beside the repository")
+@pytest.mark.skipif(EWT is None, reason="../shared is absent")
 def test_the_pocket_pipeline_reaches_its_figures_on_the_dev_split(pocket):
     from parsers.train.conllu import read_split, to_doc
 

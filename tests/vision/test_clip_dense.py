@@ -25,7 +25,7 @@ def shared_folder() -> Path | None:
 
 
 SHARED = shared_folder()
-needs_golden = pytest.mark.skipif(SHARED is None, reason="the golden values are not beside the checkout")
+needs_golden = pytest.mark.skipif(SHARED is None, reason="../shared is absent")
 
 
 def golden(name: str):

@@ -255,7 +255,7 @@ def test_constants_are_those_of_the_published_code():
 def photos():
     folder = next((place for place in SHARED if place.is_dir()), None)
     if folder is None:
-        pytest.skip("../shared is not there")
+        pytest.skip("../shared is absent")
     return folder
 
 

@@ -119,7 +119,7 @@ def test_refine_with_torch_gives_the_labels_of_pydensecrf():
 @pytest.mark.parametrize("case", [f"{source}{tag}_it{steps}" for source in ("out_", "out_low_")
                                   for tag in ("d8_16", "d1_2_4_8_12_24") for steps in (1, 10)
                                   if not GOLDEN or f"{source}{tag}_it{steps}" in GOLDEN])
-@pytest.mark.skipif(not GOLDEN, reason="the published numbers are not here")
+@pytest.mark.skipif(not GOLDEN, reason="../shared is absent")
 def test_pamr_equals_the_published_numbers(case):
     dilations = (8, 16) if "d8_16" in case else (1, 2, 4, 8, 12, 24)
     mask = GOLDEN["mask_low" if "low" in case else "mask"]
