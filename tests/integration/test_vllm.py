@@ -30,6 +30,8 @@ from agents.pocket.network import load_network
 from agents.prompt import TASKS, load_prompt, quoted
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
 from agents.serving.server import Server, ServerSettings, check_environment, running
+from agents.train.export import write_model
+from agents.train.network import make_network
 from parsers.errors import Code, LlmError, MissingPackageError
 from tests import tiny_llava
 from tests.servers import free_port
@@ -103,9 +105,15 @@ def tiny(serve, tmp_path_factory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def pocket(serve) -> Iterator[Served]:
-    """The pocket model."""
-    with serve(REPOSITORY / "models" / "pocket" / "llava-phi2") as served:
+def pocket(serve, tmp_path_factory) -> Iterator[Served]:
+    """The pocket model; where there is none yet (issue 5), its network with random weights, by the same export."""
+    directory = REPOSITORY / "models" / "pocket" / "llava-phi2"
+    if not directory.exists():
+        network = make_network(seed=3)
+        with torch.no_grad():
+            network.lm_head.bias.normal_()
+        directory = write_model(network.state_dict(), tmp_path_factory.mktemp("pocket") / "llava-phi2")
+    with serve(directory) as served:
         yield served
 
 
