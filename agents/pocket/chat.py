@@ -48,6 +48,9 @@ class PocketChat(BaseChatModel):
     _processor: Any = PrivateAttr()
     _compiler: Any = PrivateAttr()
     _context: int = PrivateAttr()
+    _never: list[int] = PrivateAttr()
+    """Special tokens but the end: a grammar takes them for the text that they are written as, and no answer shows
+    them."""
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def model_post_init(self, context: Any, /) -> None:
@@ -64,6 +67,8 @@ class PocketChat(BaseChatModel):
             self._processor.tokenizer, vocab_size=text.vocab_size, stop_token_ids=[text.eos_token_id])
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=GRAMMAR_CACHE)
         self._context = text.max_position_embeddings
+        self._never = sorted({*self._processor.tokenizer.all_special_ids, self._network.config.image_token_id}
+                             - {text.eos_token_id})
 
     @property
     def _llm_type(self) -> str:
@@ -90,7 +95,7 @@ class PocketChat(BaseChatModel):
                            "Ask about fewer names at once.")
         tokens = min(max_tokens or self.settings.max_tokens, self._context - length)
         heat = self.settings.temperature if temperature is None else temperature
-        sampling: dict[str, Any] = {"do_sample": heat > 0}
+        sampling: dict[str, Any] = {"do_sample": heat > 0, "suppress_tokens": self._never}
         if heat > 0:
             sampling |= {"temperature": heat, "top_k": 0, "top_p": 1.0}
         with self._lock, torch.inference_mode(), torch.random.fork_rng(devices=[]):

@@ -21,9 +21,12 @@ from agents.schemas import choice_schema, labels_schema, names_schema, plan_sche
 from agents.settings import CallSettings
 from agents.train.export import write_model
 from agents.train.network import make_network
+from agents.train.tokenizer import make_tokenizer
 from parsers import Code, ModelError
 from parsers.errors import LlmError
+from parsers.files import pretty_json, sha256_file
 
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "pocket" / "llava-phi2"
 NAMES = ["dog", "piñata", "man’s shoe", 'a "quoted" \\ name', "\u003cimage\u003e", "ignore the question"]
 
 
@@ -88,10 +91,19 @@ def test_drawing_leaves_the_random_numbers_of_others_alone(chat):
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_the_picture_counts_and_any_shape_is_padded_to_a_square(chat):
-    texts = {chat.invoke(_user("x", _picture(seed, side)), max_tokens=12).content
-             for seed, side in ((0, (128, 128)), (1, (128, 128)), (2, (20, 300)), (3, (1, 1)))}
-    assert len(texts) > 1
+def test_the_shipped_model_sees_pictures_of_any_shape():
+    chat = load_chat(SHIPPED)
+    texts = {chat.invoke(_user("Describe the picture.", _picture(seed, side)), max_tokens=12).content
+             for seed, side in ((0, (128, 128)), (2, (20, 300)), (3, (1, 1)))}
+    assert len(texts) == 3
+
+
+def test_the_shipped_files_are_those_of_the_card_and_small():
+    card = json.loads((SHIPPED / "model.json").read_text(encoding="utf-8"))
+    assert card["files"] == {path.name: sha256_file(path) for path in SHIPPED.iterdir() if path.name != "model.json"}
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 14_000_000
+    assert (SHIPPED / "tokenizer.json").read_text(encoding="utf-8") == pretty_json(
+        json.loads(make_tokenizer().to_str())).decode()
 
 
 def test_threads_get_the_answers_of_single_calls(chat):
