@@ -11,7 +11,6 @@ import typer
 from service import options as o
 from service.app import EXIT_CHECK_FAILED, EXIT_SOME_FAILED, LexisegGroup
 from service.cli_jobs import ExportFormat, ExportTo, ImagePrefix, PerClass, Unmatched, jobs_app
-from service.offline import go_offline
 
 app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -46,6 +45,8 @@ def version_number() -> str:
 @app.callback()
 def root(version: Annotated[bool, typer.Option("--version", help="Say the version and stop.", is_eager=True,
                                                callback=print_version)] = False) -> None:
+    from parsers.offline import go_offline
+
     go_offline()
 
 

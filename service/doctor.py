@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from parsers.errors import LexisegError
+from parsers.offline import switches_off
 from service.app import cache_dir
 from service.console import printable, say
-from service.offline import switches_off
 
 NEEDED = {"numpy": "numpy", "Pillow": "PIL", "pydantic": "pydantic", "PyYAML": "yaml", "scipy": "scipy",
           "safetensors": "safetensors", "torch": "torch", "torchvision": "torchvision", "open_clip_torch": "open_clip",

@@ -16,14 +16,13 @@ from statistics import fmean
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
 from agents.train.network import initialise_projector, logits, make_network, patch_features, patch_states, text_states
+from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
 
 ROUND = 256
 Optimisers = Sequence[torch.optim.Optimizer]
@@ -76,7 +75,12 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
     network = make_network(clip, seed)
     optimisers, peaks = make_optimisers(network, plan)
     checkpoint = folder / "checkpoint.safetensors"
-    step = load_checkpoint(checkpoint, network, optimisers) if checkpoint.is_file() else 0
+    step = 0
+    if checkpoint.is_file():
+        kept = read_checkpoint(checkpoint)
+        network.load_state_dict(kept.weights)
+        restore_moments(kept, optimisers)
+        step = kept.step
     questions = Questions(sheets, pictures=plan.pictures, singles=plan.singles, texts=plan.texts,
                           loose=plan.loose, seed=seed, start=step)
     batches = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=3))
@@ -102,7 +106,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
                 file.write(json.dumps(line) + "\n")
             losses.clear()
         if step % 200 == 0 or late or step == plan.steps:
-            save_checkpoint(checkpoint, network, optimisers, step)
+            save_checkpoint(checkpoint, network.state_dict(), optimisers, step)
         if late:
             break
     return {"step": step, "total": plan.steps, "done": step == plan.steps}
@@ -161,33 +165,3 @@ def answer_loss(network: LlavaForConditionalGeneration, rows: Rows,
     hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
     targets_BT = torch.where(rows.learn_BT[:, :-1], rows.tokens_BT[:, 1:], -1)
     return naming_loss(network, hidden.states_BTD[:, :-1], targets_BT), hidden.patches_BPD
-
-
-def save_checkpoint(path: Path, network: LlavaForConditionalGeneration, optimisers: Optimisers, step: int) -> None:
-    """Weights, optimiser moments and step in one safetensors file, replaced as a whole."""
-    tensors = {f"model.{name}": value for name, value in network.state_dict().items()}
-    for which, optimiser in enumerate(optimisers):
-        for index, state in optimiser.state_dict()["state"].items():
-            tensors |= {f"{which}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    temporary = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"step": str(step)})
-    temporary.replace(path)
-
-
-def load_checkpoint(path: Path, network: LlavaForConditionalGeneration, optimisers: Optimisers) -> int:
-    """Restores what `save_checkpoint` wrote; returns the step."""
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
-    weights = {}
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        for key in file.keys():  # noqa: SIM118  (the file is not iterable)
-            kind, _, rest = key.partition(".")
-            if kind == "model":
-                weights[rest] = file.get_tensor(key)
-            else:
-                index, _, name = rest.partition(".")
-                states[int(kind)].setdefault(int(index), {})[name] = file.get_tensor(key)
-    network.load_state_dict(weights)
-    for optimiser, state in zip(optimisers, states, strict=True):
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return step

@@ -49,13 +49,6 @@ print(tracing_is_enabled(), os.environ["LANGGRAPH_STRICT_MSGPACK"], events)
     assert done.stdout == "False true []\n", done.stderr
 
 
-def test_the_switches_of_the_command_line_hold_all_of_ours():
-    from agents.offline import SWITCHES
-    from service.offline import SWITCHES as COMMAND_LINE
-
-    assert SWITCHES.items() <= COMMAND_LINE.items()
-
-
 def test_counting_tokens_stays_at_home(model):
     """The client's own counting downloads a table; nothing here calls it."""
     from pathlib import Path

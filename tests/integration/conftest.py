@@ -135,6 +135,12 @@ def redis_url(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def rabbitmq_url():
+    with servers.rabbitmq_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
 def postgres_url():
     with servers.postgres_server() as url:
         yield url

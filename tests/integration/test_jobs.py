@@ -26,7 +26,7 @@ from workers import Result, read_results, run_job
 from workers.ledger.dispatch import hand_out
 from workers.ledger.jobs import counts, find_job, get_job
 from workers.ledger.schema import items
-from workers.queue.app import make_app, queue_name
+from workers.queue.app import PRIORITIES, make_app, queue_name
 from workers.queue.dispatch import Dispatcher
 from workers.submit import submit
 from workers.verify import verify
@@ -77,6 +77,22 @@ def test_killed_workers_lost_messages_and_a_poisonous_picture_change_no_other_re
     lines = ours.pop("results.jsonl").splitlines(), theirs.pop("results.jsonl").splitlines()
     assert ours == theirs
     assert [line for line in lines[0] if Result.model_validate_json(line).state != "quarantined"] == lines[1]
+    assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
+
+
+def test_a_kill_and_an_emptied_queue_on_rabbitmq_and_postgresql(site, rabbitmq_url, postgres_url, make_spec, tmp_path):
+    expected = run_job(make_spec(out=str(tmp_path / "alone")))
+    here = site(broker=rabbitmq_url, ledger=postgres_url, LEXISEG_NOOP_S="0.03")
+    job = submit(here.ledger, make_spec(), shard_size=16).job
+    with here.up():
+        here.wait_for_done(job, 4)
+        here.kill_holder()
+        here.wait_for_done(job, 12)
+        with make_app(here.settings).connection_for_write() as connection:
+            for priority in PRIORITIES:
+                connection.default_channel.queue_purge(queue_name("gpu", priority))
+        here.wait_for_end(job)
+    assert content(tmp_path / "out") == content(expected.out)
     assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
 
 

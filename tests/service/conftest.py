@@ -89,8 +89,8 @@ def lexiseg(monkeypatch, tmp_path):
     """`lexiseg("segment", ...)` -> the result of the command, in an environment that is put back afterwards."""
     from typer.testing import CliRunner
 
+    from parsers.offline import SWITCHES
     from service.cli import app
-    from service.offline import SWITCHES
 
     for name in SWITCHES:
         monkeypatch.setenv(name, "")

@@ -149,7 +149,7 @@ def test_training_resumes_and_the_result_is_a_model(llmformer_base, tmp_path):
     first = train(config(), tmp_path / "parts", llmformer_base, minutes=0)
     assert first == {"step": 1, "total": 4, "done": False}
     assert train(config(), tmp_path / "parts", llmformer_base)["done"]
-    whole, parts = (training.read_checkpoint(tmp_path / name / "checkpoint.safetensors", llmformer_base)
+    whole, parts = (training.trained_model(tmp_path / name / "checkpoint.safetensors", llmformer_base)
                     for name in ("whole", "parts"))
     for (name, one), other in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, msg=name)
@@ -175,7 +175,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(llmformer_base,
     monkeypatch.setattr(training, "train_step", spoiled)
     with pytest.raises(SettingError, match=r"step 4 is no number.*last good state, of step 2"):
         train(config(), tmp_path, llmformer_base)
-    model = training.read_checkpoint(tmp_path / "checkpoint.safetensors", llmformer_base)
+    model = training.trained_model(tmp_path / "checkpoint.safetensors", llmformer_base)
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vision.datasets.sprites import concepts, texture_names
+from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
 from vision.train.losses import caption_loss, patch_losses, phrase_loss
 from vision.train.pictures import Batch, CaptionedPictures, bank_phrases
 from vision.train.tokenizer import CONTEXT_LENGTH, known_words, make_tokenizer
@@ -151,7 +151,12 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
         initialise(model, next(iter(_streams(sheets, stages[0], seed + 1, 0)[0])).images_B3SS)
     optimisers = make_optimisers(model)
     checkpoint = folder / "checkpoint.safetensors"
-    step = load_checkpoint(checkpoint, model, optimisers) if checkpoint.is_file() else 0
+    step = 0
+    if checkpoint.is_file():
+        kept = read_checkpoint(checkpoint)
+        model.load_state_dict(kept.weights)
+        restore_moments(kept, optimisers)
+        step = kept.step
     total = sum(stage.steps for stage in stages)
     bank = PhraseBank(target)
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +188,7 @@ def train_clip(folder: Path, sheets: list[Path], *, minutes: float, device: str 
                             file.write(json.dumps(line) + "\n")
                         found.clear()
                 if step % (report * 4) == 0 or late or step == total:
-                    save_checkpoint(checkpoint, model, optimisers, step)
+                    save_checkpoint(checkpoint, model.state_dict(), optimisers, step)
                 if late:
                     return {"step": step, "total": total, "done": step == total}
         first += stage.steps
@@ -264,33 +269,3 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
         model.logit_scale.clamp_(max=math.log(40))
     return {"pooled": pooled.item(), "cover": cover.item(), "explain": explain.item(), "phrase": phrase.item(),
             "caption": caption.item()}
-
-
-def save_checkpoint(path: Path, model: CLIP, optimisers: Sequence[torch.optim.Optimizer], step: int) -> None:
-    """Weights, optimiser moments and step in one safetensors file, replaced as a whole."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for which, optimiser in enumerate(optimisers):
-        for index, state in optimiser.state_dict()["state"].items():
-            tensors |= {f"{which}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    temporary = path.with_suffix(".part")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"step": str(step)})
-    temporary.replace(path)
-
-
-def load_checkpoint(path: Path, model: CLIP, optimisers: Sequence[torch.optim.Optimizer]) -> int:
-    """Restores what `save_checkpoint` wrote; returns the step."""
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimisers]
-    weights = {}
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-        for key in file.keys():  # noqa: SIM118  (the file is not iterable)
-            kind, _, rest = key.partition(".")
-            if kind == "model":
-                weights[rest] = file.get_tensor(key)
-            else:
-                index, _, name = rest.partition(".")
-                states[int(kind)].setdefault(int(index), {})[name] = file.get_tensor(key)
-    model.load_state_dict(weights)
-    for optimiser, state in zip(optimisers, states, strict=True):
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return step

@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -33,6 +31,7 @@ from vision.llmformer.settings import LlmformerSettings
 from vision.llmformer.towers import Tower, load_tower
 from vision.llmformer.words import Words, load_words
 from vision.models import ModelCard
+from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
 from vision.train.llmformer_config import EvaluationConfig, TrainingConfig
 from vision.train.llmformer_data import Batch, LabelledPictures, open_source
 from vision.train.llmformer_loss import SegmentationLoss, is_finite, summed
@@ -93,7 +92,8 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
             seen.clear()
         if accelerator.is_main_process and (step % config.save == 0 or over):
             folder.mkdir(parents=True, exist_ok=True)
-            save_checkpoint(checkpoint, whole, optimiser, step)
+            save_checkpoint(checkpoint, trained_state(whole), [optimiser], step, {
+                "model": canonical_json(whole.config.model_dump(mode="json")).decode()})
         if log and config.evaluation and (step % config.evaluation.every == 0 or over):
             log.write(step, config.steps, measure(whole, words, config.evaluation, str(accelerator.device)))
     return {"step": step, "total": config.steps, "done": step == config.steps}
@@ -110,16 +110,15 @@ def export_llmformer(checkpoint: Path, out: Path, *, name: str, trained_by: str,
                      licence: str | None = None) -> ModelCard:
     """From a checkpoint to a model directory, in half precision. The relative paths of its configuration count from
     `out`. names: what it was trained on. Raises ModelError."""
-    model = read_checkpoint(checkpoint, out)
+    model = trained_model(checkpoint, out)
     words = load_words(model.config.words, out)
     return write_model(out, model, words, name=name, trained_by=trained_by, known_names=names, licence=licence)
 
 
-def read_checkpoint(checkpoint: Path, base: Path) -> Llmformer:
+def trained_model(checkpoint: Path, base: Path) -> Llmformer:
     """The model of a checkpoint, by the configuration in it. Raises ModelError."""
     try:
-        with safe_open(checkpoint, "pt") as file:
-            config = LlmformerConfig.model_validate_json((file.metadata() or {})["model"])
+        config = LlmformerConfig.model_validate_json(read_checkpoint(checkpoint).about["model"])
     except Exception as error:  # the library raises its own kinds for damaged files
         raise ModelError(Code.MODEL_CORRUPT, f"{checkpoint} cannot be read: {error}.", "A checkpoint.",
                          "Train first: python -m vision.train llmformer --help") from error
@@ -215,39 +214,18 @@ def card_of(model: Llmformer) -> ModelCard:
     return ModelCard(name="training", kind="llmformer", window=model.config.window, patch=model.config.cell)
 
 
-def save_checkpoint(path: Path, model: Llmformer, optimiser: Any, step: int) -> None:
-    """Weights, moments and step in one safetensors file with the model's configuration, replaced as a whole."""
-    tensors = {f"model.{name}": value for name, value in trained_state(model).items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"moments.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    temporary = path.with_suffix(".part")
-    save_file({name: value.detach().contiguous().cpu() for name, value in tensors.items()}, temporary,
-              {"step": str(step), "model": canonical_json(model.config.model_dump(mode="json")).decode()})
-    temporary.replace(path)
-
-
 def load_checkpoint(path: Path, model: Llmformer, optimiser: torch.optim.Optimizer | None) -> int:
-    """Restores what `save_checkpoint` wrote; the step. Raises ModelError: damaged, or of another configuration."""
-    weights: dict[str, Tensor] = {}
-    moments: dict[int, dict[str, Tensor]] = {}
+    """Restores what a run wrote; the step. Raises ModelError: damaged, or of another configuration."""
     try:
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            for key in file.keys():  # noqa: SIM118  (the file is not iterable)
-                kind, _, rest = key.partition(".")
-                if kind == "model":
-                    weights[rest] = file.get_tensor(key)
-                else:
-                    index, _, name = rest.partition(".")
-                    moments.setdefault(int(index), {})[name] = file.get_tensor(key)
+        found = read_checkpoint(path)
     except Exception as error:  # the library raises its own kinds for damaged files
         raise ModelError(Code.MODEL_CORRUPT, f"{path} cannot be read: {error}.", "A checkpoint.",
                          "Remove it, or begin in another folder: --out DIR") from error
-    check_same(about.get("model", ""), model.config, str(path))
-    load_state(model, weights, str(path))
+    check_same(found.about.get("model", ""), model.config, str(path))
+    load_state(model, found.weights, str(path))
     if optimiser is not None:
-        optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(about["step"])
+        restore_moments(found, [optimiser])
+    return found.step
 
 
 class _Log:
