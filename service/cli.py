@@ -45,7 +45,7 @@ def version_number() -> str:
 @app.callback()
 def root(version: Annotated[bool, typer.Option("--version", help="Say the version and stop.", is_eager=True,
                                                callback=print_version)] = False) -> None:
-    from parsers.offline import go_offline
+    from agents.offline import go_offline
 
     go_offline()
 

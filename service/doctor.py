@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from agents.offline import switches_off
 from parsers.errors import LexisegError
-from parsers.offline import switches_off
 from service.app import cache_dir
 from service.console import printable, say
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from agents.offline import SWITCHES
 from parsers.errors import Code, LlmError, MissingPackageError, ModelError, OutputError, SettingError
-from parsers.offline import SWITCHES
 
 HEAD_BIAS = "language_model.lm_head.bias"
 TOWER = "vision_tower.vision_model."

@@ -89,7 +89,7 @@ def lexiseg(monkeypatch, tmp_path):
     """`lexiseg("segment", ...)` -> the result of the command, in an environment that is put back afterwards."""
     from typer.testing import CliRunner
 
-    from parsers.offline import SWITCHES
+    from agents.offline import SWITCHES
     from service.cli import app
 
     for name in SWITCHES:

@@ -125,7 +125,7 @@ except SystemExit as stop:
 
 
 def test_switches_are_set_before_anything_else(lexiseg):
-    from parsers.offline import switches_off
+    from agents.offline import switches_off
 
     assert switches_off()
     assert lexiseg("vocabulary", "check", "missing.yaml").exit_code == 2
