@@ -27,6 +27,9 @@ __all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_pr
 
 _Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 DEFAULTS = RefineSettings()
+STEPS = 2
+"""Of mean field. SimSeg and LLM-Supervision take three; two were better on every set of pictures we tried, and cheaper
+(docs/refinement.md)."""
 SMALL_SIDE = 256
 """Pixels of the longer side up to which a CRF needs a stride of 3 to keep small things."""
 
@@ -107,7 +110,7 @@ def _binary(probabilities_Kst: NDArray[np.float32], field: _Field) -> NDArray[np
 def _pydensecrf_field(picture_st3: NDArray[np.uint8], stride: float, iterations: int | None,
                       maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
     return pydensecrf.dense_crf(picture_st3, maps_Kst, stride=stride,
-                                iterations=_or(iterations, pydensecrf.ITERATIONS))
+                                iterations=_or(iterations, STEPS))
 
 
 def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, iterations: int | None,
@@ -128,7 +131,7 @@ def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, ite
             refined_1Kst = torch_crf.mean_field(
                 picture_1st3, maps_1Kst, spatial_sxy=SPATIAL["sxy"] / stride, spatial_compat=SPATIAL["compat"],
                 bilateral_sxy=BILATERAL["sxy"] / stride, bilateral_srgb=BILATERAL["srgb"],
-                bilateral_compat=BILATERAL["compat"], iterations=_or(iterations, torch_crf.ITERATIONS))
+                bilateral_compat=BILATERAL["compat"], iterations=_or(iterations, STEPS))
         return refined_1Kst[0].cpu().numpy()
 
     return field

@@ -28,7 +28,7 @@ class RefineSettings:
     floor: float = 0.2
     """A class that is nowhere the most probable and nowhere reaches this takes no part; 0: all do."""
     iterations: int | None = None
-    """Of the mean field (None: 3), or of PAMR (None: 10)."""
+    """Of the mean field (None: 2), or of PAMR (None: 10)."""
     binary: bool = False
     """CRF: each class against all others in a field of its own, as SimSeg does, instead of one field for all."""
 

@@ -4,7 +4,7 @@ Joint bilateral upsampling (Kopf et al., SIGGRAPH 2007): a pixel takes from the 
 own colour. The weights by place are the bilinear ones, and only pixels whose four cells disagree are looked at; both
 are our choice, and the second makes it cheap.
 
-Shapes: K classes; s, t the smaller picture; H, W the picture; N pixels whose cells disagree; 4 their cells.
+Shapes: K classes; s, t the smaller picture; H, W the picture; N pixels whose cells disagree.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ def follow_edges(image_HW3: NDArray[np.uint8], picture_st3: NDArray[np.uint8], p
     colours_P3 = picture_st3.reshape(-1, 3).astype(np.float32)
     for start in range(0, len(y_N), PIXELS):
         y, x = y_N[start:start + PIXELS], x_N[start:start + PIXELS]
-        cells_N4 = np.stack([rows * width + columns for rows in (up_H[y], down_H[y])
-                             for columns in (left_W[x], right_W[x])], axis=1)
-        down_N, right_N = toward_H[y], toward_W[x]
-        place_N4 = np.stack([by_row * by_column for by_row in (1 - down_N, down_N)
-                             for by_column in (1 - right_N, right_N)], axis=1)
-        away_N43 = colours_P3[cells_N4] - image_HW3[y, x].astype(np.float32)[:, None]
-        alike_N4 = np.exp((away_N43 * away_N43).sum(axis=2) / np.float32(-2 * srgb * srgb))
-        weights_N4 = place_N4 * (alike_N4 + np.float32(LEAST))
-        sums_NK = np.einsum("nf,nfk->nk", weights_N4, cells_PK[cells_N4])
-        winner_HW[y, x] = sums_NK.argmax(axis=1)
-        best_HW[y, x] = sums_NK.max(axis=1) / weights_N4.sum(axis=1)
+        colour_N3 = image_HW3[y, x].astype(np.float32)
+        sums_NK, total_N = np.zeros((len(y), classes), np.float32), np.zeros(len(y), np.float32)
+        for rows_H, by_row_H in ((up_H, 1 - toward_H), (down_H, toward_H)):
+            for columns_W, by_column_W in ((left_W, 1 - toward_W), (right_W, toward_W)):
+                cell_N = rows_H[y] * width + columns_W[x]
+                away_N3 = colours_P3[cell_N] - colour_N3
+                alike_N = np.exp(np.einsum("nc,nc->n", away_N3, away_N3) * np.float32(-0.5 / srgb**2))
+                weight_N = by_row_H[y] * by_column_W[x] * (alike_N + np.float32(LEAST))
+                total_N += weight_N
+                sums_NK += weight_N[:, None] * cells_PK[cell_N]
+        index_N = sums_NK.argmax(axis=1)
+        winner_HW[y, x] = index_N
+        best_HW[y, x] = sums_NK[np.arange(len(y)), index_N] / total_N
