@@ -11,6 +11,7 @@ import typer
 from service import options as o
 from service.app import EXIT_CHECK_FAILED, EXIT_SOME_FAILED, LexisegGroup
 from service.cli_jobs import ExportFormat, ExportTo, ImagePrefix, PerClass, Unmatched, jobs_app
+from service.cli_site import site_app
 
 app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -21,6 +22,7 @@ models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List
 app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(site_app)
 tokens_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may use the HTTP API, and how far.")
 app.add_typer(tokens_app, name="tokens")
 

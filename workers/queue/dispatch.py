@@ -1,9 +1,10 @@
 """From the ledger to the queue: messages for waiting shards, repairs, and the end of jobs. Any number of dispatchers
-may run, on any number of machines; `lexiseg up` runs one."""
+may run, on any number of machines; `lexiseg up` and `lexiseg dispatch` run one each."""
 
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,15 @@ from kombu.exceptions import OperationalError
 
 from parsers.errors import Code, JobError, MissingPackageError
 from workers.ledger import JobRow, JobState, Ledger
-from workers.ledger.dispatch import begin_finalising, forget_messages, hand_out, needs_finaliser, reap, take_back
+from workers.ledger.dispatch import (
+    begin_finalising,
+    forget_messages,
+    hand_out,
+    needs_finaliser,
+    note_dispatcher,
+    reap,
+    take_back,
+)
 from workers.ledger.jobs import active_jobs
 from workers.queue.app import PRIORITIES, queue_name
 from workers.queue.settings import QueueSettings
@@ -37,6 +46,7 @@ class Dispatcher:
         nothing is lost, and the next round tries again."""
         if time.monotonic() >= self._next_reap:
             self._next_reap = time.monotonic() + min(30.0, self._settings.lease_s / 2, self._settings.stale_s / 2)
+            note_dispatcher(self._ledger, platform.node())
             repairs = reap(self._ledger, self._settings.stale_s)
             if repairs.expired or repairs.republished:
                 log.warning("%d pictures were taken back from workers that gave no sign of life; %d messages are sent "

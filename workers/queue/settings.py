@@ -69,11 +69,14 @@ class QueueSettings:
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings:
-    """The settings in the environment. Raises SettingError."""
+    """The settings in the environment. Those of addresses, which may hold passwords, may be in a file that
+    LEXISEG_LEDGER_FILE or LEXISEG_BROKER_FILE names. Raises SettingError."""
     environment = os.environ if environment is None else environment
     values: dict[str, str | float | int] = {}
     for entry in fields(QueueSettings):
         text = environment.get(_variable(entry.name))
+        if not text and entry.name in ("ledger", "broker"):
+            text = _from_file(environment, _variable(entry.name) + "_FILE")
         if not text:
             continue
         try:
@@ -82,6 +85,18 @@ def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings
             raise SettingError(Code.SETTING_INVALID, f"{_variable(entry.name)} is {text!r}.", "A number.",
                                "Leave it out for the default.") from error
     return QueueSettings(**values)  # type: ignore[arg-type]
+
+
+def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
+    """What is in the file that a variable names, as container engines hand over secrets."""
+    path = environment.get(variable)
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(Code.SETTING_INVALID, f"{variable} is {path!r}, which cannot be read: {error}.",
+                           "A file with one address.", "sh deploy/secrets.sh makes those of compose.yaml.") from error
 
 
 def _variable(name: str) -> str:

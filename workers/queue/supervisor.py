@@ -45,9 +45,10 @@ class Supervisor:
             supervisor.run(until_done=True)
     """
 
-    def __init__(self, settings: QueueSettings, *, workers: int = 1, devices: Sequence[str] = (),
-                 include: Sequence[str] = ()) -> None:
-        """workers: processes for pictures; devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
+    def __init__(self, settings: QueueSettings, *, workers: int = 1, exporters: int = 1,
+                 devices: Sequence[str] = (), include: Sequence[str] = ()) -> None:
+        """workers: processes for pictures; exporters: those that finish jobs; with none of both it only dispatches.
+        devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
         set if left out); include: modules that each worker imports first, which may register backends."""
         self._include = list(include)
         self._environment = settings.environment()
@@ -56,7 +57,7 @@ class Supervisor:
         environments = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}]
         self.places = [Place("gpu", str(number + 1), environments[number % len(environments)])
                        for number in range(workers)]
-        self.places.append(Place("export", "1", {}))
+        self.places += [Place("export", str(number + 1), {}) for number in range(exporters)]
         self._next_dispatch = 0.0
         self._stop = False
 

@@ -1,4 +1,4 @@
-"""A worker's process: `python -m workers.queue.worker gpu|export [--name NAME] [--include MODULE]`.
+"""A worker's process: `lexiseg worker gpu|llm|export`, or `python -m workers.queue.worker KIND [--include MODULE]`.
 
 The parent holds the connection to the queue and answers for the child; the one child loads the model in its first task
 and keeps it. When whoever started the parent dies, the parent stops as if asked to; when the parent dies, so does the
@@ -11,7 +11,6 @@ import argparse
 import ctypes
 import importlib
 import os
-import platform
 import signal
 import sys
 import warnings
@@ -22,6 +21,7 @@ from celery.signals import worker_process_init
 
 from workers.description import code_digest
 from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
+from workers.queue.health import worker_name
 from workers.queue.settings import read_settings
 
 PR_SET_PDEATHSIG = 1
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.conf.include = [*app.conf.include, *given.include]
     queues = ",".join(queue_name(given.kind, priority) for priority in PRIORITIES)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # it tells root of pickle, which is not accepted here
-    worker = app.Worker(pool="prefork", concurrency=1, hostname=f"{given.kind}{given.name}@{platform.node()}",
+    worker = app.Worker(pool="prefork", concurrency=1, hostname=worker_name(given.kind, given.name),
                         queues=queues, loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True,
                         without_heartbeat=True)
     worker.start()
