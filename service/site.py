@@ -6,6 +6,7 @@ import logging
 import platform
 import signal
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -34,15 +35,22 @@ def worker(kind: str, name: str) -> None:
 
 
 def dispatch() -> None:
-    """Sends messages, takes work back from the dead and ends jobs, until SIGTERM or Ctrl-C; no worker is started."""
-    from workers.queue.supervisor import Supervisor
+    """Sends messages, takes work back from the dead and ends jobs, until SIGTERM or Ctrl-C; no worker is started.
+    Raises JobError, MissingPackageError."""
+    from workers.queue.app import make_app
+    from workers.queue.dispatch import Dispatcher
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with Supervisor(read_settings(), workers=0, exporters=0) as supervisor:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, supervisor.ask_to_stop)
+    settings = read_settings()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    ledger = open_ledger(settings.ledger)
+    try:
         say(f"dispatcher, {places()}", stderr=True)
-        supervisor.run(on_problem=lambda text: warn([text]))
+        Dispatcher(ledger, make_app(settings), settings).run(stop, lambda text: warn([text]))
+    finally:
+        ledger.close()
     say("Stopped.", stderr=True)
 
 

@@ -48,15 +48,14 @@ def image_of_program() -> tuple[list[str], dict[str, str]]:
 
 
 class Native:
-    """Services of the file as commands of this machine. swaps: what a text of the file is here, longest first."""
+    """Services of the file as commands of this machine. swaps: what a text of the file is here."""
 
     def __init__(self, document: dict[str, Any], swaps: Mapping[str, str], programs: Mapping[str, list[str]]) -> None:
         self._services, self._swaps, self._programs = document["services"], swaps, programs
 
     def swapped(self, text: str) -> str:
-        for old in sorted(self._swaps, key=len, reverse=True):
-            text = text.replace(old, self._swaps[old])
-        return text
+        pattern = "|".join(map(re.escape, sorted(self._swaps, key=len, reverse=True)))
+        return re.sub(pattern, lambda match: self._swaps[match[0]], text)
 
     def arguments(self, service: str) -> list[str]:
         """The command line: entry point and command."""

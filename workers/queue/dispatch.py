@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import logging
 import platform
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from parsers.errors import Code, JobError, MissingPackageError
+from parsers.errors import Code, JobError, LexisegError, MissingPackageError
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import (
     begin_finalising,
@@ -29,6 +30,9 @@ from workers.queue.settings import QueueSettings
 
 DIGEST_LENGTH = 16
 """Characters of the job's digest in a message; enough to tell a message of another ledger."""
+TICK_S = 0.1
+RETRY_S = 5.0
+"""Between attempts to reach a ledger or a queue that does not answer."""
 
 log = logging.getLogger("lexiseg")
 
@@ -62,6 +66,17 @@ class Dispatcher:
             if needs_finaliser(self._ledger, job, self._settings.lease_s):
                 self._send("finalise", "export", job, job.id, job.digest[:DIGEST_LENGTH])
         return bool(found)
+
+    def run(self, stop: threading.Event, on_problem: Callable[[str], None]) -> None:
+        """Round after round until `stop` is set. on_problem hears of what does not answer."""
+        wait = 0.0
+        while not stop.wait(wait):
+            try:
+                self.tick()
+                wait = TICK_S
+            except LexisegError as error:
+                on_problem(str(error))
+                wait = RETRY_S
 
     def _queue_is_empty(self) -> bool:
         with self._reaching(), self._app.connection_for_write() as connection:

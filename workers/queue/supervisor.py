@@ -15,14 +15,11 @@ from dataclasses import dataclass, field
 from parsers.errors import LexisegError
 from workers.ledger import open_ledger
 from workers.queue.app import make_app
-from workers.queue.dispatch import Dispatcher
+from workers.queue.dispatch import RETRY_S, TICK_S, Dispatcher
 from workers.queue.settings import QueueSettings
 
-TICK_S = 0.1
 RESTART_S = 2.0
 """Between the death of a worker and the next one in its place."""
-RETRY_S = 5.0
-"""Between attempts to reach a ledger or a queue that does not answer."""
 
 log = logging.getLogger("lexiseg")
 
@@ -45,10 +42,9 @@ class Supervisor:
             supervisor.run(until_done=True)
     """
 
-    def __init__(self, settings: QueueSettings, *, workers: int = 1, exporters: int = 1,
-                 devices: Sequence[str] = (), include: Sequence[str] = ()) -> None:
-        """workers: processes for pictures; exporters: those that finish jobs; with none of both it only dispatches.
-        devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
+    def __init__(self, settings: QueueSettings, *, workers: int = 1, devices: Sequence[str] = (),
+                 include: Sequence[str] = ()) -> None:
+        """workers: processes for pictures; devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
         set if left out); include: modules that each worker imports first, which may register backends."""
         self._include = list(include)
         self._environment = settings.environment()
@@ -57,7 +53,7 @@ class Supervisor:
         environments = [{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}]
         self.places = [Place("gpu", str(number + 1), environments[number % len(environments)])
                        for number in range(workers)]
-        self.places += [Place("export", str(number + 1), {}) for number in range(exporters)]
+        self.places.append(Place("export", "1", {}))
         self._next_dispatch = 0.0
         self._stop = False
 
