@@ -65,6 +65,7 @@ class Code(StrEnum):
     LEDGER_UNAVAILABLE = "ledger-unavailable"
     BROKER_UNAVAILABLE = "broker-unavailable"
     WORKER_DIFFERS = "worker-differs"
+    CLOCK_SKEW = "clock-skew"
     # a language model and what is kept of its answers
     LLM_UNAVAILABLE = "llm-unavailable"
     LLM_MODEL_MISSING = "llm-model-missing"

@@ -19,9 +19,7 @@ from workers.ledger.dispatch import dispatchers
 from workers.queue.app import KINDS
 from workers.queue.health import worker_answers
 from workers.queue.settings import read_settings
-
-SILENT_S = 90.0
-"""A dispatcher that gave no sign of life for so long is not well; it gives one every half minute or sooner."""
+from workers.queue.stall import SILENT_S
 
 
 def worker(kind: str, name: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from celery import Celery
@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from parsers.errors import Code, JobError, LexisegError, MissingPackageError
 from workers.ledger import JobRow, JobState, Ledger
+from workers.ledger.clock import require_clock
 from workers.ledger.dispatch import (
     begin_finalising,
     forget_messages,
@@ -25,8 +26,10 @@ from workers.ledger.dispatch import (
     take_back,
 )
 from workers.ledger.jobs import active_jobs
+from workers.ledger.standstill import send_again
 from workers.queue.app import PRIORITIES, queue_name
 from workers.queue.settings import QueueSettings
+from workers.queue.stall import find_stall
 
 DIGEST_LENGTH = 16
 """Characters of the job's digest in a message; enough to tell a message of another ledger."""
@@ -43,6 +46,8 @@ class Dispatcher:
     def __init__(self, ledger: Ledger, app: Celery, settings: QueueSettings) -> None:
         self._ledger, self._app, self._settings = ledger, app, settings
         self._next_reap = 0.0
+        self._watched: dict[str, float] = {}
+        """Job to the monotonic time of the last look whether it stands still."""
         self._errors = _connection_errors(app)
 
     def tick(self) -> bool:
@@ -51,6 +56,7 @@ class Dispatcher:
         if time.monotonic() >= self._next_reap:
             self._next_reap = time.monotonic() + min(30.0, self._settings.lease_s / 2, self._settings.stale_s / 2)
             note_dispatcher(self._ledger, platform.node())
+            require_clock(self._ledger, self._settings.lease_s)
             repairs = reap(self._ledger, self._settings.stale_s)
             if repairs.expired or repairs.republished:
                 log.warning("%d pictures were taken back from workers that gave no sign of life; %d messages are sent "
@@ -58,6 +64,7 @@ class Dispatcher:
             if self._queue_is_empty():
                 forget_messages(self._ledger, self._settings.lease_s)
         found = active_jobs(self._ledger)
+        self._watch(found)
         for job in found:
             if job.state == JobState.RUNNING:
                 self._publish(job)
@@ -66,6 +73,20 @@ class Dispatcher:
             if needs_finaliser(self._ledger, job, self._settings.lease_s):
                 self._send("finalise", "export", job, job.id, job.digest[:DIGEST_LENGTH])
         return bool(found)
+
+    def _watch(self, found: Sequence[JobRow]) -> None:
+        """Reports jobs that stand still, each once in `stall_s`, and sends messages again that may be lost."""
+        self._watched = {job.id: self._watched.get(job.id, time.monotonic()) for job in found}
+        for job in found:
+            if time.monotonic() - self._watched[job.id] < self._settings.stall_s:
+                continue
+            self._watched[job.id] = time.monotonic()
+            stall = find_stall(self._ledger, job, self._settings)
+            if stall is not None:
+                log.warning("job %s: nothing has moved for %.0f s [%s] %s Next: %s", job.id, stall.seconds,
+                            stall.reason, stall.message, stall.next_step)
+                if stall.reason == "waiting":
+                    send_again(self._ledger, job)
 
     def run(self, stop: threading.Event, on_problem: Callable[[str], None]) -> None:
         """Round after round until `stop` is set. on_problem hears of what does not answer."""

@@ -33,6 +33,9 @@ class QueueSettings:
     """Seconds after which work is taken from a worker that gives no sign of life; it gives one every third of it."""
     stale_s: float = 120.0
     """Seconds after which a message that nobody has begun is sent again; twice as long after each time."""
+    stall_s: float = 300.0
+    """Seconds without a result after which a job that is running is reported as stalled, and its messages are sent
+    again if they may be lost."""
     window: int = 16
     """Shards of one job that are under way at once. Small, so that pausing and other jobs act fast."""
     shard_limit_s: float = 600.0
@@ -47,7 +50,7 @@ class QueueSettings:
         if not 0 <= self.min_free_mb < math.inf:
             raise SettingError(Code.SETTING_INVALID, f"LEXISEG_MIN_FREE_MB is {self.min_free_mb}.",
                                "Megabytes, 0 or more.", "Leave it out for the default.")
-        for name in ("lease_s", "stale_s", "window", "shard_limit_s"):
+        for name in ("lease_s", "stale_s", "stall_s", "window", "shard_limit_s"):
             value, limit = getattr(self, name), 3000
             if not 0 < value <= limit:
                 raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{name.upper()} is {value}.",

@@ -15,6 +15,7 @@ from celery.signals import worker_shutting_down
 from parsers.errors import Code, JobError, LexisegError
 from workers.failpoints import reach
 from workers.ledger import Ledger, open_ledger
+from workers.ledger.clock import require_clock
 from workers.queue.finalise import finalise
 from workers.queue.settings import read_settings
 from workers.queue.shard import ShardWorker
@@ -61,10 +62,11 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
     _check(job_id, shard_id, digest)
     reach("delivered")
     try:
+        require_clock(child_ledger(os.getpid()), read_settings().lease_s)
         child_worker(os.getpid()).work(job_id, shard_id, digest)
     except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
         log.error("job %s, shard %s: %s", job_id, shard_id, error)
-        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE):
+        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE, Code.CLOCK_SKEW):
             time.sleep(ASIDE_S)
 
 
@@ -74,6 +76,7 @@ def finalise_job(job_id: str, digest: str) -> None:
     _check(job_id, 0, digest)
     settings = read_settings()
     try:
+        require_clock(child_ledger(os.getpid()), settings.lease_s)
         finalise(child_ledger(os.getpid()), job_id, lease_s=settings.lease_s, min_free_mb=settings.min_free_mb)
     except LexisegError as error:
         log.error("job %s: %s", job_id, error)
