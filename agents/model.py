@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agents.card import find_llm, load_llm_card
+from agents.offline import require_offline
 from agents.prompt import Style
 from agents.settings import CallSettings
 
@@ -51,6 +52,7 @@ def open_model(llm: str, *, name: str | None = None, style: Style | None = None,
 
     Raises ModelError for a directory, LlmError for a server (absent, without that model), MissingPackageError.
     """
+    require_offline()
     settings = settings or CallSettings()
     if "," in llm and "://" in llm:
         from agents.pool import open_pool

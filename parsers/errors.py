@@ -59,6 +59,7 @@ class Code(StrEnum):
     SETTING_INVALID = "setting-invalid"
     DEVICE_MISSING = "device-missing"
     PACKAGE_MISSING = "package-missing"
+    OFFLINE_CHANGED = "offline-changed"
     # jobs
     JOB_MISSING = "job-missing"
     JOB_STATE = "job-state"

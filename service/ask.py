@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agents.ask import AskResult, JobFunctions, ask
 from agents.geometry import SeenRegion
+from agents.offline import require_offline
 from parsers.files import pretty_json, write_atomic
 from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary, VocabularyClass
@@ -32,6 +33,7 @@ def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, 
     not be read. Raises LexisegError."""
     items = {item.name: item for item in find_inputs(inputs, out=out).items}
     directory = resolve_model(model, "clip")
+    require_offline()
     segmenter = load_segmenter("clip", directory, device=device)
     found: dict[str, tuple[SeenRegion, ...]] = {}
 

@@ -478,4 +478,7 @@ def tokens_remove(name: Annotated[str, typer.Argument()]) -> None:
 
 def main() -> None:
     """The `lexiseg` command."""
+    from agents.offline import latch
+
+    latch()
     app()

@@ -10,7 +10,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from agents.offline import switches_off
+from agents.offline import is_latched, switches_off
 from parsers.errors import LexisegError
 from service.app import cache_dir
 from service.check import Check
@@ -153,4 +153,5 @@ def check_switches() -> Check:
     if missing:
         return Check(name="offline switches", state="warning", found=f"not set: {', '.join(missing)}",
                      next_step="Run lexiseg by its own command, which sets them.")
-    return Check(name="offline switches", state="ok", found="set: libraries do not call home")
+    return Check(name="offline switches", state="ok", found="set: libraries do not call home"
+                 + ("; nothing can change them" if is_latched() else ""))

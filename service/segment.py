@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from PIL import Image
 
+from agents.offline import require_offline
 from parsers.vocabulary import Vocabulary
 from service.console import progress, say, say_json, warn
 from vision import Segmenter, load_segmenter, make_settings
@@ -34,6 +35,7 @@ def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: 
     spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend, model=str(directory),
                    settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
                    confidence=confidence, device=device)
+    require_offline()
     segmenter = load_segmenter(backend, directory, device=device, settings=make_settings(backend, settings or {}))
     photos: list[str] = []
     if segmenter.card.known_words is not None:

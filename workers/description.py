@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from agents.offline import require_offline
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.records import Job, MadeWith, ModelRecord, Problem, VocabularyRecord, job_counts
@@ -23,6 +24,7 @@ def load_backend(spec: JobSpec) -> Segmenter:
     """The backend of a job with its model. Raises SettingError, ModelError."""
     import vision
 
+    require_offline()
     settings = vision.make_settings(spec.backend, spec.settings)
     return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
 

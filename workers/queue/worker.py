@@ -19,6 +19,7 @@ from typing import Any
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
+from agents.offline import latch
 from workers.description import code_digest
 from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
 from workers.queue.health import worker_name
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="MODULE")
     parser.add_argument("--supervisor", type=int, metavar="PID")
     given = parser.parse_args(arguments)
+    latch()
     if given.supervisor is not None:
         die_with_parent(signal.SIGTERM)
         if os.getppid() != given.supervisor:
