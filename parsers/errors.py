@@ -60,6 +60,7 @@ class Code(StrEnum):
     DEVICE_MISSING = "device-missing"
     PACKAGE_MISSING = "package-missing"
     OFFLINE_CHANGED = "offline-changed"
+    DOWNLOAD_FAILED = "download-failed"
     # jobs
     JOB_MISSING = "job-missing"
     JOB_STATE = "job-state"

@@ -18,7 +18,7 @@ app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_co
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                               help="Check, show, match, merge, compare and freeze vocabulary files.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify and convert models.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify, pull and convert models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
@@ -393,6 +393,22 @@ def models_verify(
 
     if not verify(models or []):
         raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+@models_app.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="clip-vit-b-16, clip-vit-l-14, llava-phi2.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The model directory to write: new or empty.")],
+    repository: Annotated[str | None, typer.Option("--from", metavar="REPOSITORY", help="Another repository with the "
+                                                   "same kind of model.")] = None,
+    revision: Annotated[str, typer.Option("--revision", help="A branch, tag or commit of it.")] = "main",
+    endpoint: Annotated[str, typer.Option("--endpoint", metavar="URL", help="The hub, or a mirror of it.")]
+    = "https://huggingface.co",
+) -> None:
+    """Download a model, on a host with internet; the only command that needs one."""
+    from service.pull import pull
+
+    pull(name, to, repository=repository, revision=revision, endpoint=endpoint)
 
 
 @models_app.command("convert-simseg")

@@ -27,6 +27,17 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+class Origin(BaseModel):
+    """Where a model was downloaded from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: str = Field(min_length=1)
+    revision: str = Field(min_length=1)
+    licence: str | None = None
+    """As the repository's own card names it."""
+
+
 class Manifest(BaseModel):
     """What `model.json` says of a model of any kind, those of other rooms too."""
 
@@ -38,6 +49,8 @@ class Manifest(BaseModel):
     licence: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
     """File name inside the directory to hexadecimal sha256."""
+    source: Origin | None = None
+    """Of models that `lexiseg models pull` brought."""
     _directory: Path = PrivateAttr(default=Path())
 
     @property
@@ -157,7 +170,7 @@ def model_digest(card: ModelCard) -> str:
 
     Raises as `verify_model`.
     """
-    content = card.model_dump(mode="json", exclude={"files"})
+    content = card.model_dump(mode="json", exclude={"files", "source"})
     return sha256_bytes(canonical_json({"card": content, "files": _checked_files(card)}))
 
 
