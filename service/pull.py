@@ -181,14 +181,14 @@ def convert(source: Path, target: Path, tower: Path) -> None:
 
 def _write_card(directory: Path, name: str, origin: Origin) -> None:
     card = load_card(directory).model_copy(update={
-        "name": name, "licence": origin.licence, "source": origin,
+        "name": name, "licence": origin.licence, "origin": origin,
         "files": {path.name: sha256_file(path) for path in sorted(directory.iterdir()) if path.is_file()}})
     write_atomic(directory / CARD_FILE, pretty_json(card.model_dump(mode="json")))
 
 
 def _add_origin(directory: Path, origin: Origin) -> None:
     content = json.loads((directory / CARD_FILE).read_bytes())
-    content |= {"source": origin.model_dump(mode="json"), "licence": origin.licence}
+    content |= {"origin": origin.model_dump(mode="json"), "licence": origin.licence}
     write_atomic(directory / CARD_FILE, pretty_json(content))
 
 

@@ -50,8 +50,6 @@ class Manifest(BaseModel):
     licence: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
     """File name inside the directory to hexadecimal sha256."""
-    source: Origin | None = None
-    """Of models that `lexiseg models pull` brought."""
     _directory: Path = PrivateAttr(default=Path())
 
     @property
@@ -103,6 +101,8 @@ class ModelCard(Manifest):
     known_names: tuple[str, ...] | None = None
     trained_by: str | None = None
     """The command that made it."""
+    origin: Origin | None = None
+    """Of a model that `lexiseg models pull` brought."""
 
     @field_validator("templates")
     @classmethod
@@ -182,7 +182,7 @@ def model_digest(card: ModelCard) -> str:
 
     Raises as `verify_model`.
     """
-    content = card.model_dump(mode="json", exclude={"files", "refine", "source"})
+    content = card.model_dump(mode="json", exclude={"files", "refine", "origin"})
     return sha256_bytes(canonical_json({"card": content, "files": _checked_files(card)}))
 
 

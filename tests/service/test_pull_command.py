@@ -40,7 +40,7 @@ def test_a_clip_arrives_with_its_revision_and_digests(hub, saved_models, tmp_pat
     assert done.returncode == 0, done.stderr
     card = load_card(to)
     assert (card.name, card.window, card.patch, card.licence) == ("clip-vit-b-16", 32, 8, "mit")
-    assert card.source.revision == REVISION and card.source.repository == SOURCES["clip-vit-b-16"].repository
+    assert card.origin.revision == REVISION and card.origin.repository == SOURCES["clip-vit-b-16"].repository
     assert "open_clip_model.safetensors" in verify_model(to) and not list(to.glob("*.bin")) + list(to.glob(".*"))
     assert [path.name for path in to.parent.iterdir()] == ["clip-vit-b-16"]
     again = lexiseg("models", "pull", "clip-vit-b-16", "--to", to, "--endpoint", hub.url)
@@ -60,7 +60,7 @@ def test_a_llava_phi2_is_converted_on_the_way(hub, tmp_path):
     done = lexiseg("models", "pull", "llava-phi2", "--to", to, "--endpoint", hub.url, "--from", "somebody/llava")
     assert done.returncode == 0, done.stderr
     card = json.loads((to / "model.json").read_text())
-    assert card["source"] == {"repository": "somebody/llava", "revision": REVISION, "licence": "mit"}
+    assert card["origin"] == {"repository": "somebody/llava", "revision": REVISION, "licence": "mit"}
     assert (to / "conversion.json").exists() and "model.safetensors" in verify_model(to)
 
 

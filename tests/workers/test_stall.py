@@ -79,7 +79,7 @@ def test_a_worker_holds_pictures(tmp_path, old_job):
 def test_messages_may_be_lost_and_the_dispatcher_sends_them_again(tmp_path, old_job, caplog):
     ledger, job = old_job()
     assert reason(tmp_path, ledger, job) == "waiting"
-    mine = settings(tmp_path, stall_s=0.05)
+    mine = settings(tmp_path, stall_s=0.05, stale_s=3000.0, lease_s=3000.0)  # no other repair is due
     dispatcher = Dispatcher(ledger, make_app(mine), mine)
     with caplog.at_level(logging.WARNING):
         dispatcher.tick()
