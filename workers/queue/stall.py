@@ -63,8 +63,9 @@ def _reason(ledger: Ledger, job: JobRow, settings: QueueSettings, held: int, pub
     if held:
         return ("worker-busy", f"A worker holds {held} pictures and gives signs of life, but no result.",
                 "Wait; after LEXISEG_SHARD_LIMIT_S seconds it is killed. Its log may say more.")
-    if published and count_workers(settings, "gpu") == 0:
-        return "no-worker", "No worker takes messages.", "lexiseg up, or lexiseg worker gpu"
+    for kind in ("llm", "gpu") if llm else ("gpu",):
+        if published and count_workers(settings, kind) == 0:
+            return "no-worker", f"No worker {kind} takes messages.", f"lexiseg up, or lexiseg worker {kind}"
     if _somebody_works(ledger, settings.stall_s):
         return "others-first", "The workers are busy with other jobs.", "lexiseg jobs list"
     return ("waiting", f"Messages of {published} shards are under way and nobody begins them; they may be lost and are "
