@@ -22,6 +22,9 @@ from workers.queue.health import broker_problem, count_workers
 from workers.queue.settings import QueueSettings, read_settings
 from workers.queue.stall import SILENT_S, find_stall, llm_problem
 
+LOOKED_AT = 20
+"""Jobs that are asked for why they stand still: every question may take a second."""
+
 
 def site_checks() -> list[Check]:
     """All of them. Nothing is made or changed."""
@@ -121,7 +124,7 @@ def _check_jobs(ledger: Ledger, settings: QueueSettings) -> list[Check]:
     elif found:
         checks.append(Check(name="dispatcher", state="warning", found="none has given a sign of life for "
                             f"{SILENT_S:.0f} s, and jobs wait", next_step="lexiseg up, or lexiseg dispatch"))
-    for job in found[:20]:
+    for job in found[:LOOKED_AT]:
         stall = find_stall(ledger, job, settings)
         if stall is not None:
             checks.append(Check(name=f"job {job.id}", state="warning", found=f"nothing has moved for "

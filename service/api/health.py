@@ -29,6 +29,8 @@ from workers.queue.stall import REASONS, find_stall
 
 router = APIRouter(tags=["health"])
 log = logging.getLogger("lexiseg.api")
+LOOKED_AT = 20
+"""Jobs that are asked for why they stand still, at each look: every question may take a second."""
 STAGES = ("decode", "score", "finish")
 
 
@@ -117,8 +119,8 @@ class SiteCollector:
         yield from llm_metrics()
         settings = read_settings()
         stalled = GaugeMetricFamily("lexiseg_stalled_jobs", "Jobs on which nothing has moved for LEXISEG_STALL_S, by "
-                                    "the likely reason.", labels=["reason"])
-        found = [find_stall(self._site.ledger, job, settings) for job in active_jobs(self._site.ledger)]
+                                    "the likely reason; of those whose turn is next.", labels=["reason"])
+        found = [find_stall(self._site.ledger, job, settings) for job in active_jobs(self._site.ledger)[:LOOKED_AT]]
         for reason in REASONS:
             stalled.add_metric([reason], sum(stall is not None and stall.reason == reason for stall in found))
         yield stalled
