@@ -131,7 +131,7 @@ class Hub:
         except Exception as error:  # the library has a tree of its own, which changes
             raise _failed(repository, self._endpoint, error) from error
         shutil.rmtree(to / ".cache", ignore_errors=True)
-        licence = (info.card_data or {}).get("license")
+        licence = info.card_data.get("license") if info.card_data else None
         return Origin(repository=repository, revision=info.sha, licence=str(licence) if licence else None)
 
 
