@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from parsers.errors import Code, MissingPackageError
 from vision.refine.settings import BILATERAL, SPATIAL
 
-ITERATIONS = 3
 EPS = 1e-8
 
 
 def dense_crf(image_HW3: NDArray[np.uint8], probabilities_KHW: NDArray[np.float32], *, stride: float = 1.0,
-              iterations: int = ITERATIONS) -> NDArray[np.float32]:
+              iterations: int = 3) -> NDArray[np.float32]:
     """(K, H, W) probabilities after mean field; K >= 2.
 
     stride: by how much the image was made smaller; distances are in pixels of the original. Holds Python's lock while

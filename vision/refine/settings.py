@@ -21,14 +21,14 @@ class RefineSettings:
     """Options of `refine`. Raises SettingError for values that are not allowed."""
 
     stride: int | None = None
-    """The image is made smaller by this factor before it is refined; None: for a CRF 2, or 4 where the longer side has
+    """The image is made smaller by this factor before it is refined; None: for a CRF 3, or 4 where the longer side has
     more than 256 pixels; for PAMR 1."""
     largest_side: int = 1000
     """Pixels of the longer side, at most, after that."""
     floor: float = 0.2
     """A class that is nowhere the most probable and nowhere reaches this takes no part; 0: all do."""
     iterations: int | None = None
-    """Of the mean field (None: 3), or of PAMR (None: 10)."""
+    """Of the mean field (None: 2), or of PAMR (None: 10)."""
     binary: bool = False
     """CRF: each class against all others in a field of its own, as SimSeg does, instead of one field for all."""
 

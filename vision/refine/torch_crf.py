@@ -14,7 +14,6 @@ import torch
 
 from vision.refine.lattice import Lattice
 
-ITERATIONS = 3
 EPS = 1e-8
 TINY = 1e-20
 
