@@ -56,7 +56,7 @@ Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larg
                                      "keep their size, their borders may differ slightly.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
-                                         "server. [default: LEXISEG_LLM, else pocket]")]
+                                         "server (several with commas). [default: LEXISEG_LLM, else pocket]")]
 LlmModel = Annotated[str | None, typer.Option("--llm-model", metavar="NAME", help="Which model of the server; may be "
                                               "left out where it serves one.")]
 StorePlace = Annotated[str | None, typer.Option("--store", metavar="FILE|URL", help="Where answers are kept, so that "
