@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agents.ask import AskResult, JobFunctions, ask
 from agents.geometry import SeenRegion
 from parsers.files import pretty_json, write_atomic
+from parsers.free import PLACES
 from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from service.console import progress, say, say_json, warn
@@ -21,9 +22,6 @@ from vision.models import resolve_model
 from workers import JobSpec, find_inputs, run_job
 from workers.records import read_results
 from workers.selection import keep_regions
-
-BACKGROUND = ("background", "grass", "sand", "water", "sky", "snow", "wall", "floor", "ground", "road")
-"""What a place may be that the request does not mean; those among the names that are looked for do not count."""
 
 
 def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, model: str | None = None,
@@ -41,7 +39,7 @@ def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, 
     def segment(names: Mapping[str, Sequence[str]]) -> None:
         vocabulary = Vocabulary(classes=tuple(
             VocabularyClass(id=number + (number > 254), name=name, subclasses=tuple(kinds))
-            for number, (name, kinds) in enumerate(names.items(), start=1)), background=BACKGROUND)
+            for number, (name, kinds) in enumerate(names.items(), start=1)), background=PLACES)
         spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), model=str(directory), device=device)
         with progress(f"segmenting into {out}") as update:
             run_job(spec, segmenter=segmenter, on_progress=lambda now: update(now.done + now.failed, now.total))

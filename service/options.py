@@ -112,8 +112,8 @@ def read_vocabulary(classes: str | None, file: Path | None, *, free: bool = Fals
     from parsers.vocabulary import Vocabulary
 
     if free and descriptions and classes is None and file is None:
+        from parsers.prepared import PreparedPriors
         from vision.llmformer.free import merged_vocabulary
-        from vision.llmformer.prepared import PreparedPriors
 
         return merged_vocabulary(row.priors for row in PreparedPriors.read(Path(descriptions)).rows.values())
     if classes is not None and file is None:

@@ -14,8 +14,9 @@ import random
 import signal
 from pathlib import Path
 
-POINTS = ("delivered", "described", "claimed", "decoded", "scored", "written", "committing", "committed", "settled",
-          "finalising", "checked", "lines-written", "report-written", "finalised")
+POINTS = ("delivered", "described", "claimed", "told", "telling", "handed-on", "decoded", "scored", "written",
+          "committing", "committed", "settled", "finalising", "numbering", "numbered", "checked", "lines-written",
+          "report-written", "finalised")
 """All of them, in the order of an item's and then of a job's life."""
 
 

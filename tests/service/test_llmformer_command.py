@@ -5,7 +5,7 @@ import json
 import pytest
 
 from parsers.priors import ObjectPrior, ScenePriors
-from vision.llmformer.prepared import PreparedRow, write_prepared
+from parsers.prepared import PreparedRow, write_prepared
 
 
 @pytest.fixture

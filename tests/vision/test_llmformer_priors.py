@@ -8,7 +8,7 @@ from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.llmformer.config import WordsConfig
 from vision.llmformer.free import free_classes, free_vocabulary, merged_vocabulary
-from vision.llmformer.prepared import PreparedPriors, PreparedRow, named_classes, recall, write_prepared
+from parsers.prepared import PreparedPriors, PreparedRow, named_classes, recall, write_prepared
 from vision.llmformer.priors import embed_priors, prior_phrases
 from vision.llmformer.words import load_words, write_table
 

@@ -13,7 +13,7 @@ from parsers.priors import ObjectPrior, ScenePriors
 from parsers.vocabulary import Vocabulary
 from vision import LlmformerSettings, Sample, load_segmenter, refine
 from vision.llmformer.directory import read_model
-from vision.llmformer.prepared import PreparedRow, write_prepared
+from parsers.prepared import PreparedRow, write_prepared
 from vision.models import list_models, load_card, verify_model
 
 VOCABULARY = Vocabulary.from_names("dog, cat, grass, zebra")

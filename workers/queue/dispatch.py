@@ -13,7 +13,15 @@ from kombu.exceptions import OperationalError
 
 from parsers.errors import Code, JobError, MissingPackageError
 from workers.ledger import JobRow, JobState, Ledger
-from workers.ledger.dispatch import begin_finalising, forget_messages, hand_out, needs_finaliser, reap, take_back
+from workers.ledger.dispatch import (
+    begin_finalising,
+    forget_messages,
+    hand_out,
+    needs_finaliser,
+    reap,
+    take_back,
+    untold_shards,
+)
 from workers.ledger.jobs import active_jobs
 from workers.queue.app import PRIORITIES, queue_name
 from workers.queue.settings import QueueSettings
@@ -30,6 +38,8 @@ class Dispatcher:
     def __init__(self, ledger: Ledger, app: Celery, settings: QueueSettings) -> None:
         self._ledger, self._app, self._settings = ledger, app, settings
         self._next_reap = 0.0
+        self.wants_llm = False
+        """Somebody is needed who says what pictures show."""
         self._errors = _connection_errors(app)
 
     def tick(self) -> bool:
@@ -57,14 +67,18 @@ class Dispatcher:
         with self._reaching(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             channel = connection.default_channel
-            queues = [self._app.amqp.queues[queue_name("gpu", priority)].bind(channel) for priority in PRIORITIES]
+            queues = [self._app.amqp.queues[queue_name(kind, priority)].bind(channel)
+                      for kind in ("llm", "gpu") for priority in PRIORITIES]
             return all(queue.queue_declare().message_count == 0 for queue in queues)
 
     def _publish(self, job: JobRow) -> None:
         shard_ids = hand_out(self._ledger, job, self._settings.window)
+        untold = untold_shards(self._ledger, shard_ids) if shard_ids else set()
+        self.wants_llm = self.wants_llm or bool(untold)
         for number, shard_id in enumerate(shard_ids):
+            task, kind = ("tell", "llm") if shard_id in untold else ("shard", "gpu")
             try:
-                self._send("shard", "gpu", job, job.id, shard_id, job.digest[:DIGEST_LENGTH])
+                self._send(task, kind, job, job.id, shard_id, job.digest[:DIGEST_LENGTH])
             except JobError:
                 take_back(self._ledger, shard_ids[number:])
                 raise
