@@ -20,8 +20,8 @@ def tell_picture(source: KnowledgeSource, image_id: str, picture: Picture, reade
                  detail: Detail = "detailed") -> PreparedRow:
     """Describes a picture, reads the description, and asks of each thing that it names whether the picture shows it.
 
-    An answer that is neither yes nor no leaves the name in. Raises AnswerError (`answer-unfit`) where the model gives no
-    description that can be used, LlmError as `describe_image`.
+    An answer that is neither yes nor no leaves the name in. Raises AnswerError (`answer-unfit`) where the model gives
+    no description that can be used, LlmError as `describe_image`.
     """
     description = describe_image(source, picture, detail)
     if description.outcome == "fallback":

@@ -21,12 +21,12 @@ from statistics import median
 import torch
 
 from benchmarks.pictograms import markdown, percent
+from parsers.prepared import PreparedPriors, recall
 from vision import LlmformerSettings, load_segmenter, make_settings, open_dataset, resolve_model
 from vision.datasets.pictograms import PictogramDataset
 from vision.evaluate import evaluate, parse_candidates
 from vision.llmformer.directory import read_config, read_model
 from vision.llmformer.evaluate_free import evaluate_open
-from parsers.prepared import PreparedPriors, recall
 from vision.llmformer.priors import embed_priors, prior_phrases
 from vision.llmformer.words import load_words
 from vision.train.llmformer_priors import Mistakes, scene_rows

@@ -20,6 +20,7 @@ from workers.ledger import JobRow, JobState, Ledger, open_ledger
 from workers.ledger import jobs as ledger_jobs
 from workers.progress import JobProgress, read_progress
 from workers.queue.settings import read_settings
+from workers.spec import CandidateFree
 from workers.submit import Submitted, find_items
 from workers.submit import submit as enter
 from workers.verify import Verification
@@ -42,9 +43,9 @@ def the_ledger() -> Iterator[Ledger]:
 
 def make_spec(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None, backend: str,
               settings: dict[str, Any], preset: str, refine: str, overlay: bool, confidence: bool,
-              device: str) -> JobSpec:
+              device: str, free: CandidateFree | None = None) -> JobSpec:
     """The description of a job from the options of a command. Raises LexisegError."""
-    return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend,
+    return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
                    model=str(resolve_model(model, backend)), settings=settings, preset=preset,
                    refine=cast(Any, refine), overlay=overlay, confidence=confidence, device=device)
 

@@ -21,6 +21,7 @@ from workers.ledger.jobs import Priority, create_job, forget_job, forget_new_ite
 from workers.ledger.schema import jobs
 from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec
+from workers.telling import NO_STORE
 
 NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "format_version"}
 """What decides about no mask: a job keeps its results when it changes."""
@@ -121,7 +122,7 @@ def absolute(spec: JobSpec) -> JobSpec:
         given = {"descriptions": spec.free.descriptions, "llm": spec.free.llm, "store": spec.free.store}
         changes["free"] = spec.free.model_copy(update={
             name: os.path.abspath(os.path.expanduser(place)) for name, place in given.items()
-            if place and "://" not in place and place not in ("pocket", "none")})
+            if place and "://" not in place and place != NO_STORE and (name != "llm" or os.path.isdir(place))})
     for path in (*changes["inputs"], changes["out"]):
         try:
             str(path).encode()
