@@ -178,8 +178,8 @@ def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded],
     for entry in entries:
         name, error = entry.loaded.item.name, entry.loaded.error
         try:
-            entry.own = own(name) if own is not None and error is None else None
-        except Exception as unsaid:
+            entry.own = own(name) if own is not None else None
+        except Exception as unsaid:  # it comes before the masks, so its reason comes first
             error = unsaid
         if error is not None:
             entry.result = failure(name, error)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from parsers.priors import ObjectPrior, ScenePriors
 from parsers.prepared import PreparedRow, write_prepared
+from parsers.priors import ObjectPrior, ScenePriors
 
 
 @pytest.fixture

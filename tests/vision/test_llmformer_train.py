@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from parsers.errors import Code, DatasetError, ModelError, SettingError
+from parsers.prepared import PreparedPriors, recall
 from tests.vision.conftest import LLMFORMER
 from vision.datasets.pictograms import PictogramDataset
 from vision.llmformer.directory import read_model
 from vision.llmformer.model import Prediction, Predictions
-from parsers.prepared import PreparedPriors, recall
 from vision.train import llmformer as training
 from vision.train.llmformer_config import CONFIGS, DataConfig, LossConfig, TrainingConfig, read_training
 from vision.train.llmformer_data import IGNORED, FolderSource, LabelledPictures, SyntheticSource, cut, open_source
