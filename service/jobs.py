@@ -109,9 +109,10 @@ def show(given: str, as_json: bool) -> None:
         now = read_progress(ledger, job.id)
         failures = [Result.model_validate_json(line)
                     for line in ledger_jobs.failures(ledger, job.id, FAILURES_SHOWN)]
+        described = ledger_jobs.told_number(ledger, job.id)
     if as_json:
         say_json(job_json(now.job, now.counts) | {
-            "format_version": 1, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
+            "format_version": 1, "described": described, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
             "failures": [{"name": result.name, "code": result.code, "message": result.message}
                          for result in failures]})
         return
@@ -119,6 +120,8 @@ def show(given: str, as_json: bool) -> None:
     for state, number in now.counts.items():
         if number:
             say(f"  {state:12} {number}")
+    if described:
+        say(f"  {'described':12} {described}")
     if now.job.error:
         say(f"[{now.job.error_code}] {now.job.error}", "red")
     for result in failures:

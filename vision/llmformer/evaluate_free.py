@@ -20,12 +20,19 @@ from vision.types import Sample, Segmenter
 def evaluate_open(dataset: EvalDataset, segmenter: Segmenter, words: Words, told: Callable[[str], PreparedRow],
                   *, free: bool, absent: int | None = None, limit: int | None = None,
                   floor: float = 0.0) -> OpenScores:
-    """Open mIoU and mapped mIoU of the first `limit` pictures.
+    """Open mIoU and mapped mIoU of the first `limit` pictures; see `open_tally`. Similarities are cosines of text
+    vectors above `floor`."""
+    tally = open_tally(dataset, segmenter, told, free=free, absent=absent, limit=limit)
+    return tally.scores(similarity(words, tally.names, tally.classes, floor))
+
+
+def open_tally(dataset: EvalDataset, segmenter: Segmenter, told: Callable[[str], PreparedRow], *, free: bool,
+               absent: int | None = None, limit: int | None = None) -> OpenTally:
+    """What was predicted in the first `limit` pictures.
 
     free: the vocabulary of a picture are the names in what is said of it; else the dataset's candidates
     (`vision.evaluate`). Nothing is background in either case, since every place of these datasets has a name. told: a
-    picture's key to what is said of it. Similarities are cosines of text vectors above `floor`. A picture of which
-    nothing is said is a picture of misses.
+    picture's key to what is said of it. A picture of which nothing is said is a picture of misses.
     """
     table = NameTable(dataset, (), None)
     tally, row_names = OpenTally(list(table.row)), list(table.row)
@@ -45,10 +52,10 @@ def evaluate_open(dataset: EvalDataset, segmenter: Segmenter, words: Words, told
             found_HW = refine(image_HW3, segmenter.score([sample])[0]).labels_HW
             names = {entry.id: entry.name for entry in vocabulary.classes}
         tally.add(truth_HW, found_HW, names)
-    return tally.scores(similarity(words, tally.names, tally.classes, floor))
+    return tally
 
 
-def similarity(words: Words, names: Sequence[str], classes: Sequence[str], floor: float) -> np.ndarray:
+def similarity(words: Words, names: Sequence[str], classes: Sequence[str], floor: float = 0.0) -> np.ndarray:
     """S of predicted names and classes; a name that the text encoder does not know is like nothing."""
     return cosine_similarity(words.names([name or "nothing" for name in names]).numpy(),
                              words.names(list(classes)).numpy(), floor)
