@@ -14,10 +14,11 @@ import random
 import signal
 from pathlib import Path
 
-POINTS = ("delivered", "described", "claimed", "told", "telling", "handed-on", "decoded", "scored", "written",
-          "committing", "committed", "settled", "finalising", "numbering", "numbered", "checked", "lines-written",
-          "report-written", "finalised")
-"""All of them, in the order of an item's and then of a job's life."""
+POINTS = ("delivered", "described", "claimed", "decoded", "scored", "written", "committing", "committed", "settled",
+          "finalising", "checked", "lines-written", "report-written", "finalised")
+"""Those of every job, in the order of an item's and then of a job's life."""
+FREE_POINTS = ("told", "telling", "handed-on", "numbering", "numbered")
+"""Those of a job without candidates besides."""
 
 
 def reach(point: str) -> None:

@@ -57,7 +57,7 @@ def kill_teller(here) -> None:
 def test_kills_in_both_stages_change_no_byte(site, llm, make_spec, pictures, tmp_path):
     free = check_free(CandidateFree(llm=llm.url, store=str(tmp_path / "answers.sqlite"), parallel=4))
     values = {"vocabulary": Vocabulary(classes=(), background=PLACES), "free": free}
-    here = site(LEXISEG_NOOP_S="0.03")
+    here = site(LEXISEG_NOOP_S="0.2")
     job = submit(here.ledger, make_spec(**values), shard_size=8).job
     with here.up() as supervisor:
         here.supervisor = supervisor

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from workers.failpoints import POINTS, _append, deaths, is_deadly, reach
+from workers.failpoints import FREE_POINTS, POINTS, _append, deaths, is_deadly, reach
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_every_place_is_passed_somewhere():
     text = "".join(path.read_text() for path in (REPOSITORY / "workers").rglob("*.py"))
-    assert set(re.findall(r'reach\("([a-z-]+)"\)', text)) == set(POINTS)
+    assert set(re.findall(r'reach\("([a-z-]+)"\)', text)) == {*POINTS, *FREE_POINTS}
 
 
 def test_without_the_variable_nothing_happens(monkeypatch):
@@ -68,7 +68,7 @@ def test_no_two_who_count_at_once_get_one_number(tmp_path):
 def test_the_storm_disturbs_every_place_and_says_what_was_asked():
     from benchmarks.chaos import CHANCES, PLANS, Toll, report
 
-    assert set(CHANCES) == set(POINTS) and all(0 < chance < 1 for chance in CHANCES.values())
+    assert set(CHANCES) == {*POINTS, *FREE_POINTS} and all(0 < chance < 1 for chance in CHANCES.values())
     full = PLANS["noop", False]
     assert (full.kills, full.hits, full.wipes) == (100, 10, 10) and PLANS["pocket", False].kills == 30
     counted = report(full, Toll())["[asked, reached]"]
