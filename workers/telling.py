@@ -118,7 +118,8 @@ def try_to_tell(telling: Telling, item: InputItem) -> PreparedRow | Exception:
             raise
         if not isinstance(error, LexisegError):
             _log.exception("%s failed", item.name)
-        return error
+        error.__cause__ = error.__context__ = None  # their frames hold pictures
+        return error.with_traceback(None)
 
 
 def concerns_all(error: Exception) -> bool:

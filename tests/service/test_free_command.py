@@ -1,6 +1,7 @@
 """`--candidate-free`, as a person types it, with a tiny CLIP and a server that describes pictures."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,11 @@ import pytest
 from parsers.prepared import PreparedPriors
 from tests.llm_server import Reply, llm_server
 from workers.ledger import open_ledger
+from workers.ledger.dispatch import begin_finalising, hand_out, untold_shards
 from workers.ledger.jobs import find_job
+from workers.queue.finalise import finalise
+from workers.queue.shard import ShardWorker
+from workers.queue.telling import TellingWorker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -49,6 +54,17 @@ def lines_of(out):
     return {line["name"]: line for line in map(json.loads, (out / "results.jsonl").read_text().splitlines())}
 
 
+def work_off(ledger, job) -> None:
+    """Both stages and the end, in this process."""
+    teller = TellingWorker(ledger, lease_s=30, is_stopping=lambda: False)
+    masker = ShardWorker(ledger, lease_s=30, is_stopping=lambda: False)
+    with closing(teller), closing(masker):
+        while shards := hand_out(ledger, job, 4):
+            for shard in shards:
+                (teller if untold_shards(ledger, [shard]) else masker).work(job.id, shard, job.digest)
+    assert begin_finalising(ledger, job) and finalise(ledger, job.id, lease_s=30)
+
+
 def test_pictures_without_any_names(lexiseg, models, llm, pictures, tmp_path):
     out = tmp_path / "out"
     result = lexiseg("segment", pictures, "--candidate-free", "--llm", llm.url, "--store", tmp_path / "s", "--out", out)
@@ -83,6 +99,12 @@ def test_jobs_without_any_names(lexiseg, models, llm, ledger, pictures, tmp_path
     assert json.loads(find_job(ledger, str(tmp_path / "out")).spec)["free"]["store"] == str(tmp_path / "s")
     shown = json.loads(lexiseg("jobs", "show", tmp_path / "out", "--json").stdout)
     assert (shown["described"], shown["counts"]["queued"]) == (0, 3)
+    work_off(ledger, find_job(ledger, str(tmp_path / "out")))
+    assert json.loads(lexiseg("jobs", "show", tmp_path / "out", "--json").stdout)["described"] == 3
+    alone = lexiseg("segment", *options[:-1], tmp_path / "alone")
+    assert alone.exit_code == 0, alone.stderr
+    for name in ("results.jsonl", "vocabulary.yaml", "classes.json", "masks/one.png.png", "masks/two.png.png"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
     sample = lexiseg("jobs", "sample", *options[:-1], tmp_path / "few", "-n", 1, "--json")
     assert sample.exit_code == 0, sample.stderr
 
