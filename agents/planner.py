@@ -60,22 +60,42 @@ def read_plan(answer: RawAnswer) -> Plan:
 
 
 def rules_plan(request: str, reader: SceneReader) -> Plan:
-    """A plan without a language model: what the scene parser reads in the request, and a few English words for "all
-    kinds" and "whatever". The rules are ours; a request in which nothing is read means everything."""
-    text = _VERB.sub("", request.strip(" .!?")).strip()
-    free = _UNNAMED.search(text) is not None
-    priors = reader.read([_UNNAMED.sub("thing", text)])[0]
-    others = {relation.object for relation in priors.relations}
-    named = [place not in others and name_key(thing.lemma) not in _NO_TARGETS
-             for place, thing in enumerate(priors.objects)]
-    names = ["" if name_key(thing.lemma) in _NO_TARGETS else thing.lemma for thing in priors.objects]
-    targets = tuple(dict.fromkeys(names[place] for place, is_target in enumerate(named) if is_target))
-    filters = [Filter(target=names[place], attribute=attribute) for place, thing in enumerate(priors.objects)
-               if place not in others for attribute in thing.attributes if names[place] in (*targets, "")]
-    filters += [Filter(target=names[one.subject], relation=one.predicate, object=names[one.object])
-                for one in priors.relations if names[one.object] and names[one.subject] in (*targets, "")]
-    return Plan(targets=targets[:32], subclasses=bool(targets) and _EVERY.search(text) is not None,
-                candidate_free=free or not targets, filters=tuple(dict.fromkeys(filters))[:16])
+    """A plan without a language model: the parts of a list, each a thing with its attributes as the scene parser reads
+    them, perhaps followed by where it is; and a few English words for "all kinds" and "whatever". The rules are ours;
+    a request in which nothing is read means everything."""
+    targets: dict[str, str] = {}
+    filters: list[Filter] = []
+    kinds = free = False
+    text = _TWO_COLOURS.sub(r"\1 \2", _ASIDE.sub("", _VERB.sub("", request.strip(" .!?"))))
+    for part in filter(None, map(str.strip, _LIST.split(text))):
+        place = _PLACE.search(part)
+        unnamed = _UNNAMED.search(part)
+        thing = part[:place.start()] if place else part
+        name, attributes = _thing(_UNNAMED.sub("thing", thing), reader)
+        name = "" if unnamed or name_key(name) in _NO_TARGETS else name
+        free |= not name
+        if name:
+            targets.setdefault(name_key(name), name)
+            kinds |= _EVERY.search(thing) is not None
+        filters += [Filter(target=name, attribute=attribute) for attribute in attributes]
+        if place and (other := _object(place["object"], [*targets.values()], reader)):
+            filters.append(Filter(target=name, relation=place["relation"].lower(), object=other))
+    return Plan(targets=tuple(targets.values())[:32], subclasses=kinds, candidate_free=free or not targets,
+                filters=tuple(dict.fromkeys(filters))[:16])
+
+
+def _thing(text: str, reader: SceneReader) -> tuple[str, tuple[str, ...]]:
+    """Name and attributes of what "the small red cars" stands for; an empty name where nothing is read."""
+    found = reader.read([_ARTICLE.sub("", text)])[0].objects
+    return (found[0].lemma, found[0].attributes) if found else ("", ())
+
+
+def _object(text: str, targets: list[str], reader: SceneReader) -> str:
+    """The name in "the wooden floor", attributes included; "it" is what was named last."""
+    if text.lower() in ("it", "them"):
+        return targets[-1] if targets else ""
+    *before, _ = normalise_name(_ARTICLE.sub("", text)).split() or [""]
+    return " ".join([*before, (_thing(text, reader)[0].split() or [text])[-1]])
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -96,10 +116,22 @@ def same_thing(name: str, other: str) -> bool:
 
 
 _VERB = re.compile(
-    r"\A(?:please |can you |could you |i (?:want|need) |give me |let me see )*(?:(?:mask(?: out)?|segment|find|"
-    r"show(?: me)?|outline|mark|select|label|highlight|get|cut out|look for|detect|draw|locate|extract|"
-    r"where (?:is|are))\s+)?", re.IGNORECASE)
-_UNNAMED = re.compile(r"\b(?:everything|whatever|anything)(?: else)?(?: (?:that|which|you can see|you see))?",
+    r"\A\s*(?:(?:please|just|only|can you|could you|i (?:want|need)|give me|let me see)\s+)*"
+    r"(?:(?:mask(?: out)?|segment|find|show(?: me)?|outline|mark|select|label|highlight|get|cut out|look for|detect|"
+    r"draw|locate|extract|isolate|circle|pick out|make|where (?:is|are))\s+)?(?:masks?\s+(?:of|for)\s+)?",
+    re.IGNORECASE)
+_ASIDE = re.compile(r",?\s*\b(?:please|thanks|thank you)\b|"
+                    r"\s+in (?:the|these|all|every|my) (?:picture|image|photo)s?\b", re.IGNORECASE)
+_LIST = re.compile(r"\s*,\s*(?:and\s+)?(?:also\s+)?|\s+(?:and(?: also)?|as well as|plus)\s+", re.IGNORECASE)
+_COLOUR = r"(?:black|white|gr[ae]y|red|orange|yellow|green|blue|purple|pink|brown)"
+_TWO_COLOURS = re.compile(rf"\b({_COLOUR}) and ({_COLOUR})\b", re.IGNORECASE)
+_UNNAMED = re.compile(r"\b(?:everything|whatever|anything)(?: else)?\b(?: (?:that|which|you can see|you see)\b)?",
                       re.IGNORECASE)
 _EVERY = re.compile(r"\b(?:every|each|any|all)\b|\bkinds? of\b|\btypes? of\b", re.IGNORECASE)
+_PLACE = re.compile(
+    r"\s*\b(?:(?:that|which)\s+)?(?:(?:is|are|stands?|standing|lies?|lying|sits?|sitting|rests?|hangs?|hanging)\s+)?"
+    r"(?P<relation>(?:to|on) the (?:left|right) of|left of|right of|next to|close to|on top of|in front of|beside|near|"
+    r"above|over|below|under|underneath|beneath|behind|inside|in|on)\s+(?P<object>\S.*)\Z", re.IGNORECASE)
+_ARTICLE = re.compile(r"\A(?:(?:the|an?|this|that|these|those|some|any|all|every|each|single|"
+                      r"(?:kinds?|types?) of)\s+)+", re.IGNORECASE)
 _NO_TARGETS = frozenset(["thing", "kind", "type", "picture", "image", "photo", "object", "mask"])

@@ -122,8 +122,7 @@ def run(plan: Plan, work: Path, *, seed: int, workers: int = 2, backend: str = "
     points.mkdir()
     settings = read_settings()
     ledger = open_ledger(settings.ledger)
-    chances = {point: min(value * plan.factor, max(value, 0.1)) for point, value in CHANCES.items()}
-    disturbance = {"LEXISEG_FAILPOINTS": ",".join(f"{point}={value}" for point, value in chances.items()),
+    disturbance = {"LEXISEG_FAILPOINTS": failpoints(plan, toll.hits),
                    "LEXISEG_FAILPOINT_FOLDER": str(points), "LEXISEG_FAILPOINT_SEED": f"{seed}:{toll.jobs}",
                    "LEXISEG_NOOP_S": str(plan.seconds_each)}
     os.environ.update(disturbance)
@@ -136,6 +135,7 @@ def run(plan: Plan, work: Path, *, seed: int, workers: int = 2, backend: str = "
                     disturb_one(ledger, plan, make_spec(work, f"job{toll.jobs}", backend), toll, chance, expected)
                     hits = before + Counter(point for point, _ in deaths(points))
                     toll.hits = {point: hits[point] for point in POINTS}
+                    os.environ["LEXISEG_FAILPOINTS"] = failpoints(plan, toll.hits)
                     toll.seconds = round(began + time.monotonic() - started, 1)
                     if state is not None:
                         write_atomic(state, pretty_json(asdict(toll)))
@@ -150,6 +150,13 @@ def run(plan: Plan, work: Path, *, seed: int, workers: int = 2, backend: str = "
             os.environ.pop(name)
         ledger.close()
     return toll
+
+
+def failpoints(plan: Plan, hits: dict[str, int]) -> str:
+    """The chances of a death, for processes that start from now on. A place that has had its deaths is safe, so that
+    the later ones are reached."""
+    return ",".join(f"{point}={0 if 0 < plan.hits <= hits[point] else min(value * plan.factor, max(value, 0.1))}"
+                    for point, value in CHANCES.items())
 
 
 def disturb_one(ledger: Ledger, plan: Plan, spec: JobSpec, toll: Toll, chance: random.Random,

@@ -7,7 +7,11 @@ call after `--wait-ms`. The store is left out, so each call goes over the wire.
 
 `python -m benchmarks.llm tools [--llm pocket|URL] [--calls 1000]`: varied calls of each tool, hostile names and
 pictures with written instructions among them: how often the first answer was valid, was repaired, and was replaced,
-and how many results were invalid after all that. Prints JSON.
+and how many results were invalid after all that.
+
+`python -m benchmarks.llm plans [--llm pocket|URL]`: the plans of the sixty requests of `benchmarks/requests.jsonl`
+against those that were meant, by the model (with repair and rules, as `lexiseg ask` has them) and by the rules alone.
+Prints JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,12 +46,18 @@ from agents import (
 )
 from agents.calls import complete
 from agents.clusters import as_sets
+from agents.geometry import relation_of
 from agents.parallel import in_order
+from agents.planner import plan_lines, plan_request, rules_plan, same_thing
 from agents.prompt import load_prompt, quoted
+from agents.records import Plan
 from agents.schemas import names_schema, response_format
 from agents.subclasses import usable
 from parsers.errors import LexisegError
+from parsers.names import name_key
+from parsers.reader import SceneReader
 
+REQUESTS = Path(__file__).with_name("requests.jsonl")
 IN_FLIGHT = 16
 ROUNDS = 5
 ANSWER = '{"names": ["poodle", "husky", "beagle", "collie", "boxer", "pug", "corgi"]}'
@@ -172,6 +183,38 @@ def measure_tools(llm: str, name: str | None, calls: int, seed: int, in_flight: 
     return report
 
 
+def measure_plans(llm: str, name: str | None) -> dict[str, Any]:
+    """Plans that are right in per cent, which requests went wrong, and how the plans came about."""
+    lines = REQUESTS.read_text(encoding="utf-8").splitlines()
+    meant = {row["request"]: Plan.model_validate(row["plan"]) for row in map(json.loads, lines)}
+    model, reader = open_model(llm, name=name), SceneReader()
+    found = {request: plan_request(KnowledgeSource(model), request, reader) for request in meant}
+    model.close()
+    wrong = {request: plan_lines(answer.record) for request, answer in found.items()
+             if not same_plan(answer.record, meant[request])}
+    by_rules = sum(same_plan(rules_plan(request, reader), plan) for request, plan in meant.items())
+    return {"model": model.name, "requests": len(meant), "wrong": wrong,
+            "outcomes": Counter(answer.outcome for answer in found.values()),
+            "right_percent": round(100 * (1 - len(wrong) / len(meant)), 1),
+            "right_by_rules_alone_percent": round(100 * by_rules / len(meant), 1)}
+
+
+def same_plan(plan: Plan, other: Plan) -> bool:
+    """Whether two plans do the same: names in either number, and relations as far as boxes tell them apart."""
+    def conditions(one: Plan) -> set[tuple[str, ...]]:
+        return {(name_key(each.target), name_key(each.attribute), meaning(each.relation), name_key(each.object))
+                for each in one.filters}
+
+    def meaning(relation: str) -> str:
+        known = relation_of(relation) if relation else None
+        return relation if known in (None, "depth") else known
+
+    return (len(plan.targets) == len(other.targets)
+            and all(any(same_thing(name, theirs) for theirs in other.targets) for name in plan.targets)
+            and (plan.subclasses, plan.candidate_free) == (other.subclasses, other.candidate_free)
+            and conditions(plan) == conditions(other))
+
+
 def outcome(case: Callable[[KnowledgeSource, random.Random], tuple[str, bool]], source: KnowledgeSource,
             number: int) -> str:
     """How call `number` ended."""
@@ -241,7 +284,7 @@ def cases(seed: int) -> dict[str, Callable[[KnowledgeSource, random.Random], tup
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("client", "tools"))
+    parser.add_argument("what", choices=("client", "tools", "plans"))
     parser.add_argument("--url", help="client: a server that is running")
     parser.add_argument("--wait-ms", type=float, default=50.0)
     parser.add_argument("--llm", default="pocket")
@@ -251,6 +294,7 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=IN_FLIGHT)
     given = parser.parse_args()
     report = (measure_client(given.url, given.wait_ms, given.calls or 100) if given.what == "client" else
+              measure_plans(given.llm, given.llm_model) if given.what == "plans" else
               measure_tools(given.llm, given.llm_model, given.calls or 1000, given.seed, given.in_flight))
     print(json.dumps(report, indent=2))
 

@@ -16,6 +16,7 @@ from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from service.console import progress, say, say_json, warn
 from service.knowledge import LlmOptions, knowledge_source
+from service.options import usual_refinement
 from vision import load_segmenter
 from vision.images import read_image
 from vision.models import resolve_model
@@ -40,7 +41,8 @@ def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, 
         vocabulary = Vocabulary(classes=tuple(
             VocabularyClass(id=number + (number > 254), name=name, subclasses=tuple(kinds))
             for number, (name, kinds) in enumerate(names.items(), start=1)), background=PLACES)
-        spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), model=str(directory), device=device)
+        spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), model=str(directory),
+                       refine=usual_refinement(directory), device=device)
         with progress(f"segmenting into {out}") as update:
             run_job(spec, segmenter=segmenter, on_progress=lambda now: update(now.done + now.failed, now.total))
         found.clear()

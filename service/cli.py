@@ -71,7 +71,7 @@ def segment(
     """
     from service.segment import run_segment
 
-    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
                                            precision=precision, draft=draft or None,
                                            descriptions=None if candidate_free else descriptions)
@@ -128,7 +128,7 @@ def eval_command(
 
     options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
                "overlap": overlap, "refine": refine, "precision": precision, "descriptions": descriptions}
-    settings, refinement = o.settings_from(preset, backend, **options)
+    settings, refinement = o.settings_from(preset, backend, model, **options)
     given = [name for name, value in options.items() if value is not None]
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
                       superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
@@ -161,7 +161,7 @@ def benchmark(
     from service.benchmark import run_benchmark, show_benchmark
     from service.console import say_json
 
-    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            overlap=overlap, refine=refine,
                                            precision=precision, draft=draft or None)
     report = run_benchmark(model=model, backend=backend, size=size, images=images, classes=classes,

@@ -45,7 +45,7 @@ def jobs_submit(
     """Enter a job, or more pictures for the job that --out has already."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
                                            precision=precision, draft=draft or None,
                                            descriptions=None if candidate_free else descriptions)
@@ -74,7 +74,7 @@ def jobs_sample(
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
                                            precision=precision, draft=draft or None,
                                            descriptions=None if candidate_free else descriptions)
@@ -105,7 +105,7 @@ def jobs_estimate(
     """Count pictures and unreadable files, and say what time and room a job would take. Nothing is written."""
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, backend, variant=variant, ensemble=ensemble, tile=tile,
+    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
                                            precision=precision, draft=draft or None,
                                            descriptions=None if candidate_free else descriptions)

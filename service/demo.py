@@ -20,6 +20,7 @@ from parsers.vocabulary import Vocabulary
 from service.console import console, progress, say, warn
 from service.evaluate import percent
 from service.jobs import line_of
+from service.options import usual_refinement
 from service.up import gpu_devices
 from vision.datasets.base import EvalDataset, superclasses_of
 from vision.datasets.folder import read_classes, read_labels
@@ -66,8 +67,9 @@ def run(out: Path, model: str | None = None) -> list[EvalRun]:
         ("superclasses-with-subclasses", wide, evaluation_vocabulary(super_names, False, known)),
     ]
     directory = resolve_model(model, "clip")
+    method = usual_refinement(directory)
     specs = {name: JobSpec(inputs=(str(scenes / "images"),), vocabulary=vocabulary, out=str(out / name), backend="clip",
-                           model=str(directory), overlay=True) for name, _, vocabulary in tasks}
+                           model=str(directory), refine=method, overlay=True) for name, _, vocabulary in tasks}
     if (models_root() / "pocket" / LLMFORMER).is_dir():
         tasks.append((LLMFORMER, dataset, fine))
         specs[LLMFORMER] = JobSpec(

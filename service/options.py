@@ -16,8 +16,8 @@ SIMSEG: dict[str, Any] = {
     "rule": "simseg", "presence": "hard", "presence_evidence": "super", "presence_top": 10, "presence_sigma": 1.0,
     "presence_limit": 5, "refine": "pydensecrf"}
 PRESETS: dict[str, dict[str, Any]] = {
-    "lexiseg": {},
-    "names-only": {"subclass_count": 0, "presence": "off"},
+    "lexiseg": {"refine": "auto"},
+    "names-only": {"subclass_count": 0, "presence": "off", "refine": "auto"},
     "simseg": SIMSEG | {"subclass_count": 0, "templates": "imagenet"},
     "llm-supervision": SIMSEG | {"ensemble": "code", "superclass_in_list": False, "templates": "voc"},
     "sclip": {"rule": "sclip", "variant": "sclip", "templates": "imagenet", "logit_scale": 40.0,
@@ -41,7 +41,8 @@ Ensemble = Annotated[str | None, typer.Option("--ensemble", help="How the subcla
 Subclasses = Annotated[int | None, typer.Option("--subclasses", help="Use the first K subclasses of each class; 0: "
                                                                      "none. All if left out.", metavar="K")]
 Refine = Annotated[str | None, typer.Option("--refine", help="Edges of the masks: none, pydensecrf, pamr, "
-                                                             "torch-crf. [default: none]", metavar="METHOD[:OPTIONS]")]
+                                                             "torch-crf; auto: what the model's card names. "
+                                                             "[default: the preset's]", metavar="METHOD[:OPTIONS]")]
 Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window covers; the picture's shorter side "
                                                          "if left out.", metavar="PX")]
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
@@ -70,20 +71,37 @@ LlmParallel = Annotated[int | None, typer.Option("--llm-parallel", metavar="N", 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 
 
-def settings_from(preset: str, backend: str = "clip", /, **given: Any) -> tuple[dict[str, Any], str]:
+def settings_from(preset: str, backend: str, model: str | None, /, **given: Any) -> tuple[dict[str, Any], str]:
     """Backend settings and the refinement method: the preset's, then every option that is not None.
 
     Raises SettingError for an unknown preset, backend, option value or refinement method, and for an option that the
-    backend has not.
+    backend has not; ModelError where the method is the model's to choose and there is no such model.
     """
-    from vision import make_settings
+    from vision import make_settings, resolve_model
     from vision.refine import parse_refinement
 
     settings = read_preset(preset) | {name: value for name, value in given.items() if value is not None}
     method = settings.pop("refine", "none")
-    parse_refinement(method)
     make_settings(backend, settings)  # says now, before a model is loaded, which value is not allowed
+    if method == "auto":
+        method = usual_refinement(resolve_model(model, backend))
+    parse_refinement(method)
     return settings, method
+
+
+def usual_refinement(directory: Path) -> str:
+    """What `--refine auto` stands for: the method that the model's card names; none, with a warning, where its package
+    is missing. Raises ModelError."""
+    from importlib.util import find_spec
+
+    from service.console import warn
+    from vision.models import load_card
+
+    method = load_card(directory).refine
+    if method == "pydensecrf" and find_spec("pydensecrf") is None:
+        warn(["pydensecrf is not installed, so the edges of the masks stay coarse (pip install pydensecrf2)"])
+        return "none"
+    return method
 
 
 def read_preset(preset: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from parsers.errors import Code, ModelError
+from parsers.errors import Code, ModelError, SettingError
 from parsers.files import canonical_json, sha256_bytes, sha256_file
+from vision.refine.settings import parse_refinement
 
 CARD_FILE = "model.json"
 CONFIG_FILE = "open_clip_config.json"
@@ -78,6 +79,8 @@ class ModelCard(Manifest):
     """The default of the option of the same name."""
     pooling: Literal["model", "loda"] = "model"
     """The image vector: the model's own image embedding, or LoDA pooling of its patch tokens."""
+    refine: str = "none"
+    """The refinement that `--refine auto` stands for; no part of what the model is, so not of its digest."""
     thresholds: dict[str, float] = Field(default_factory=dict)
     """Numbers found on training images: `logit_scale` (cosine to logit, default 40), `temperature` (of the softmax
     ensemble, default 0.02), `presence_threshold` and `presence_temperature` (cosines; without the first the test is
@@ -95,6 +98,15 @@ class ModelCard(Manifest):
             if "{}" not in template:
                 raise ValueError(f"template {template!r} has no {{}} for the name")
         return templates
+
+    @field_validator("refine")
+    @classmethod
+    def _refine_is_a_method(cls, text: str) -> str:
+        try:
+            parse_refinement(text)
+        except SettingError as error:
+            raise ValueError(str(error)) from error
+        return text
 
     @field_validator("std")
     @classmethod
@@ -157,7 +169,7 @@ def model_digest(card: ModelCard) -> str:
 
     Raises as `verify_model`.
     """
-    content = card.model_dump(mode="json", exclude={"files"})
+    content = card.model_dump(mode="json", exclude={"files", "refine"})
     return sha256_bytes(canonical_json({"card": content, "files": _checked_files(card)}))
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -358,7 +359,19 @@ class Finishers:
             return ThreadPoolExecutor(count, "writer", _use_one_core)
         from loky import ProcessPoolExecutor
 
-        return ProcessPoolExecutor(count, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+        return ProcessPoolExecutor(count, initializer=_begin_process, initargs=(os.getpid(),))
+
+
+def _begin_process(parent: int) -> None:
+    """In a process of the pool: Ctrl-C is its parent's affair, and it ends when the parent was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _use_one_core() -> None:

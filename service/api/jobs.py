@@ -107,12 +107,12 @@ def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
     if "descriptions" in request.settings:
         raise SettingError(Code.SETTING_INVALID, "settings name a file of descriptions.",
                            "Files of the server are not read from afar.", "Use the command line on the server.")
-    settings, refinement = settings_from(request.preset, request.backend, **(
-        request.settings | ({} if request.refine is None else {"refine": request.refine})))
     listed = {card.name for card in list_models()}
     if request.model is not None and request.model not in listed:
         raise SettingError(Code.MODEL_MISSING, f"There is no model {request.model!r}.",
                            f"Listed: {', '.join(sorted(listed))}.", "lexiseg models list")
+    settings, refinement = settings_from(request.preset, request.backend, request.model, **(
+        request.settings | ({} if request.refine is None else {"refine": request.refine})))
     return JobSpec.model_validate({
         "inputs": inputs, "vocabulary": vocabulary_of(site, request.vocabulary),
         "out": str(site.output(request.out or f"job-{secrets.token_hex(4)}")), "backend": request.backend,

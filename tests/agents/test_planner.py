@@ -67,6 +67,21 @@ def test_rules_know_all_kinds_and_whatever():
     assert "animal" in plan.targets and plan.subclasses and plan.candidate_free
 
 
+@pytest.mark.parametrize(("request_", "plan"), [
+    ("the cups and a plate", Plan(targets=("cup", "plate"))),
+    ("Show me every mammal, please!", Plan(targets=("mammal",), subclasses=True)),
+    ("the black and white cow", Plan(targets=("cow",), filters=(
+        Filter(target="cow", attribute="black"), Filter(target="cow", attribute="white")))),
+    ("masks of the valve to the left of the pumps", Plan(targets=("valve",), filters=(
+        Filter(target="valve", relation="to the left of", object="pump"),))),
+    ("the boat and whatever is under it", Plan(targets=("boat",), candidate_free=True, filters=(
+        Filter(target="", relation="under", object="boat"),))),
+    ("all blue things in the pictures", Plan(candidate_free=True, filters=(Filter(target="", attribute="blue"),))),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_rules_read_lists_places_and_conditions(request_, plan):
+    assert rules_plan(request_, SceneReader()) == plan
+
+
 @pytest.mark.parametrize("request_", ["", "  ", "?!", "x" * 501])
 def test_requests_that_are_none(source, request_):
     with pytest.raises(SettingError):

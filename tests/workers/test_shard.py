@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 
@@ -12,6 +13,7 @@ from sqlalchemy import select
 
 import workers.description
 import workers.outputs
+import workers.pipeline
 import workers.queue.shard
 from parsers.errors import Code, JobError, OutputError
 from workers import read_job, run_job
@@ -19,6 +21,7 @@ from workers.ledger import claim, open_ledger
 from workers.ledger.dispatch import begin_finalising, hand_out
 from workers.ledger.jobs import counts, find_job, get_job, pause_job, resume_job
 from workers.ledger.schema import items, jobs, results, shards
+from workers.progress import read_progress
 from workers.queue.finalise import finalise
 from workers.queue.shard import ShardWorker
 from workers.submit import submit
@@ -78,6 +81,26 @@ def test_a_job_leaves_the_bytes_of_run_job(ledger, make_spec, make_worker, segme
     assert page == (expected.out / "report.html").read_text()
     found = verify(ledger, find_job(ledger, job.id))
     assert found.is_whole and found.strange == () and found.counts["failed"] == 3
+
+
+def test_an_unforeseen_error_counts_as_a_death(ledger, make_spec, make_worker, monkeypatch):
+    begin = workers.pipeline.Finishers.begin
+
+    def break_at_one(self, entry):
+        if entry.loaded.item.name == "a.png":
+            raise RuntimeError("nobody thought of this")
+        begin(self, entry)
+
+    monkeypatch.setattr(workers.pipeline.Finishers, "begin", break_at_one)
+    job = submit(ledger, make_spec(), shard_size=64).job
+    (shard,) = hand_out(ledger, job, 4)
+    worker = make_worker()
+    for _ in range(12):
+        with contextlib.suppress(RuntimeError):
+            worker.work(job.id, shard, job.digest[:16])
+    found = read_progress(ledger, job.id).counts
+    assert (found["quarantined"], found["queued"], found["running"]) == (1, 0, 0)
+    assert found["done"] + found["done-empty"] + found["failed"] == 7
 
 
 def test_a_finished_job_is_not_worked_on_again(ledger, make_spec, make_worker, tmp_path):

@@ -1,7 +1,8 @@
 """A score map becomes a label map at the size of the image.
 
 Probabilities (softmax over the classes) are enlarged bilinearly and the largest wins. The other methods first move the
-borders along the edges of the picture; docs/refinement.md compares them.
+borders along the edges of the picture, a smaller one, and then enlarge along those of the whole one
+(`vision.refine.upsample`); docs/refinement.md compares them.
 
 Shapes: C classes; K classes that take part; h, w score map; s, t the picture that is refined; H, W image.
 """
@@ -19,6 +20,7 @@ from vision.refine import dense_crf as pydensecrf
 from vision.refine.enlarge import enlarge, softmax
 from vision.refine.regions import find_regions
 from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
+from vision.refine.upsample import follow_edges
 from vision.types import LabelMap, ScoreMap
 
 __all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_probabilities"]
@@ -26,7 +28,7 @@ __all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_pr
 _Field = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 DEFAULTS = RefineSettings()
 SMALL_SIDE = 256
-"""Pixels of the longer side up to which a CRF needs a stride of 2 to keep small things."""
+"""Pixels of the longer side up to which a CRF needs a stride of 3 to keep small things."""
 
 
 def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "none", *, confidence: bool = False,
@@ -57,9 +59,18 @@ def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: st
         kept_K = participants(probabilities_Khw, settings.floor)
         probabilities_Khw, class_ids_K = probabilities_Khw[kept_K], class_ids_K[kept_K]
         if len(class_ids_K) > 1:
-            probabilities_Khw = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
+            probabilities_Kst = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
                                                      settings=settings)
+            winner_HW, best_HW = enlarge(probabilities_Kst, *image_HW3.shape[:2])
+            if probabilities_Kst.shape[1:] != image_HW3.shape[:2]:
+                follow_edges(image_HW3, _smaller(image_HW3, *probabilities_Kst.shape[1:]), probabilities_Kst, winner_HW,
+                             best_HW, srgb=BILATERAL["srgb"])
+            return winner_HW, best_HW, class_ids_K
     return *enlarge(probabilities_Khw, *image_HW3.shape[:2]), class_ids_K
+
+
+def _smaller(image_HW3: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BOX))
 
 
 def participants(probabilities_Chw: NDArray[np.float32], floor: float) -> NDArray[np.intp]:
@@ -72,11 +83,11 @@ def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArra
                          device: str = "cpu", settings: RefineSettings = DEFAULTS) -> NDArray[np.float32]:
     """(K, s, t) refined probabilities of at least two classes, on the picture made smaller as `settings` say."""
     height, width = image_HW3.shape[:2]
-    usual = 1 if method == "pamr" else 2 if max(height, width) <= SMALL_SIDE else 4
+    usual = 1 if method == "pamr" else 3 if max(height, width) <= SMALL_SIDE else 4
     wanted = settings.stride or usual
     stride = max(wanted if min(height, width) >= 2 * wanted else 1, max(height, width) / settings.largest_side)
     size_ts = max(1, round(width / stride)), max(1, round(height / stride))
-    picture_st3 = np.asarray(Image.fromarray(image_HW3).resize(size_ts, Image.Resampling.BOX))
+    picture_st3 = _smaller(image_HW3, *reversed(size_ts))
     probabilities_Kst = np.stack([
         np.asarray(Image.fromarray(map_hw).resize(size_ts, Image.Resampling.BILINEAR)) for map_hw in probabilities_Khw])
     if method == "pydensecrf":

@@ -36,8 +36,8 @@ def enlarge(probabilities_Chw: NDArray[np.float32], height: int,
     may_win_Chw = _may_win(probabilities_Chw)
     index_K = np.flatnonzero(may_win_Chw.any(axis=(1, 2)))
     may_win_Khw, map_Khw = may_win_Chw[index_K], probabilities_Chw[index_K]
-    left_W, right_W, toward_W = _taps(map_Khw.shape[2], width)
-    up_H, _, toward_H = _taps(map_Khw.shape[1], height)
+    left_W, right_W, toward_W = taps(map_Khw.shape[2], width)
+    up_H, _, toward_H = taps(map_Khw.shape[1], height)
     wide_KhW = map_Khw.take(left_W, axis=2)
     wide_KhW += (map_Khw.take(right_W, axis=2) - wide_KhW) * toward_W
     step_KhW = wide_KhW[:, np.minimum(np.arange(1, map_Khw.shape[1] + 1), map_Khw.shape[1] - 1)] - wide_KhW
@@ -87,7 +87,7 @@ def _extent(used_Kh: NDArray[np.bool_], first_H: NDArray[np.intp]) -> tuple[list
     return (np.searchsorted(first_H, first_K).tolist(), np.searchsorted(first_H, last_K, side="right").tolist())
 
 
-def _taps(cells: int, pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+def taps(cells: int, pixels: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Per pixel the two cells that it lies between and how far it is toward the second."""
     place = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
     first = place.astype(np.intp)

@@ -21,7 +21,7 @@ class RefineSettings:
     """Options of `refine`. Raises SettingError for values that are not allowed."""
 
     stride: int | None = None
-    """The image is made smaller by this factor before it is refined; None: for a CRF 2, or 4 where the longer side has
+    """The image is made smaller by this factor before it is refined; None: for a CRF 3, or 4 where the longer side has
     more than 256 pixels; for PAMR 1."""
     largest_side: int = 1000
     """Pixels of the longer side, at most, after that."""

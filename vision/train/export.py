@@ -37,8 +37,8 @@ def export_clip(checkpoint: Path, out: Path) -> Path:
     files = sorted(path.name for path in out.iterdir() if path.suffix in (".json", ".safetensors"))
     card = ModelCard(
         name="pocket-clip", kind="clip", window=vision["image_size"], patch=vision["patch_size"], mean=MEAN, std=STD,
-        templates=TEMPLATES, variant="loda", ensemble=ENSEMBLE, pooling="model", thresholds=THRESHOLDS,
-        known_words=tuple(known_words()), known_names=bank_phrases(), licence=LICENCE,
+        templates=TEMPLATES, variant="loda", ensemble=ENSEMBLE, pooling="model", refine="pydensecrf",
+        thresholds=THRESHOLDS, known_words=tuple(known_words()), known_names=bank_phrases(), licence=LICENCE,
         trained_by="python -m vision.train clip",
         files={name: sha256_file(out / name) for name in files if name != CARD_FILE},
     )

@@ -144,6 +144,7 @@ class ShardWorker:
         outcomes = process(stream, prepared.segmenter, prepared.vocabulary, prepared.writer,
                            method=spec.refine, batch=spec.batch, device=spec.device, workers=spec.workers,
                            finishers=prepared.finishers, own=own if spec.free is not None else None)
+        is_broken = False
         try:
             with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
                 for finished in _together(stream.begun, outcomes):
@@ -155,8 +156,14 @@ class ShardWorker:
                         log.warning("job %s: %d results came too late", job.id, len(committed.lost))
                     if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
                         return False
+        except Exception as error:
+            is_broken = not isinstance(error, LexisegError)
+            raise
         finally:
-            release(self._ledger, owner)
+            if is_broken:  # nobody foresaw it: it counts as a death, so that it does not go on for ever
+                renew(self._ledger, owner, 0)
+            else:
+                release(self._ledger, owner)
             settle(self._ledger, *further)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 

@@ -121,5 +121,6 @@ class Supervisor:
                            "--supervisor", str(os.getpid())]
                 for module in self._include:
                     command += ["--include", module]
-                place.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True,
-                                                 env={**os.environ, **self._environment, **place.environment})
+                place.process = subprocess.Popen(  # what Celery says on stdout ("Warm shutdown") is for nobody
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+                    env={**os.environ, **self._environment, **place.environment})

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import worker_process_shutdown, worker_shutting_down
 
 from parsers.errors import Code, JobError, LexisegError
 from workers.failpoints import reach
@@ -56,6 +56,13 @@ def child_worker(pid: int) -> ShardWorker:
     settings = read_settings()
     return ShardWorker(child_ledger(pid), lease_s=settings.lease_s, min_free_mb=settings.min_free_mb, go_on_s=GO_ON_S,
                        is_stopping=is_stopping)
+
+
+@worker_process_shutdown.connect
+def end_child(**_: Any) -> None:
+    """In the child, when it ends as it should."""
+    if child_worker.cache_info().currsize:
+        child_worker(os.getpid()).close()
 
 
 @shared_task(name="lexiseg.shard", ignore_result=True)

@@ -13,7 +13,7 @@ from agents.parallel import in_order
 from parsers.errors import JobError, LexisegError
 from parsers.prepared import PreparedRow
 from workers.failpoints import reach
-from workers.ledger import Claim, Finished, Ledger, claim, commit, hand_on, release
+from workers.ledger import Claim, Finished, Ledger, claim, commit, hand_on, release, renew
 from workers.ledger.claims import settle
 from workers.ledger.jobs import JobRow, get_job, note_problem, stop_job
 from workers.ledger.states import JobState
@@ -75,7 +75,7 @@ class TellingWorker:
             return False
         reach("claimed")
         ready: list[tuple[Claim, PreparedRow | Exception]] = []
-        since, state = time.monotonic(), str(JobState.RUNNING)
+        since, state, is_broken = time.monotonic(), str(JobState.RUNNING), False
         try:
             with kept_alive(self._ledger, owner, self._lease_s):
                 ask, parallel = self._asker(free)
@@ -91,8 +91,14 @@ class TellingWorker:
                                 return False
                     if ready:
                         state = self._hand_in(job, ready)
+        except Exception as error:
+            is_broken = not isinstance(error, LexisegError)
+            raise
         finally:
-            release(self._ledger, owner)
+            if is_broken:  # nobody foresaw it: it counts as a death, so that it does not go on for ever
+                renew(self._ledger, owner, 0)
+            else:
+                release(self._ledger, owner)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 
     def _asker(self, free: CandidateFree) -> tuple[Callable[[Claim], PreparedRow | Exception], int]:

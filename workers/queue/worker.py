@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import importlib
+import multiprocessing
 import os
 import platform
 import signal
@@ -42,6 +43,8 @@ def begin_child(**_: Any) -> None:
     die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    # billiard calls its children daemons, and the standard library lets no daemon start processes, as refinement does
+    vars(multiprocessing.current_process())["_config"]["daemon"] = False
 
 
 def main(arguments: list[str] | None = None) -> None:
