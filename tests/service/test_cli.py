@@ -145,7 +145,7 @@ def test_a_users_error_is_a_message_with_a_next_step(lexiseg, tmp_path):
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
         "error [setting-invalid]: Neither --classes nor --vocabulary was given.",
-        "  allowed: One of the two.",
+        "  allowed: One of the two, or --candidate-free.",
         '  next:    For example: --classes "dog, cat"']
 
 
