@@ -89,11 +89,11 @@ def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: 
     scorers = Scorers(segmenter, vocabulary, own)
     reading = prefetch(items, threads=min(count, 8, len(items)), depth=(1 + scorers.count) * batch,
                        max_pixels=STAGE_PIXELS, draft_side=getattr(segmenter, "draft_side", None))
-    own = Finishers.of(method, count) if finishers is None else None
-    finishers = finishers or own
+    made = Finishers.of(method, count) if finishers is None else None
+    finishers = finishers or made
     assert finishers is not None
     waiting: deque[Waiting] = deque()
-    with closing(own or _Kept(finishers)), closing(reading), closing(scorers):
+    with closing(made or _Kept(finishers)), closing(reading), closing(scorers):
         for entries in scorers.run(_groups(reading, batch)):
             reach("scored")
             for entry in entries:

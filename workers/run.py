@@ -97,7 +97,8 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     inputs = find_inputs(spec.inputs, out=out)
     if segmenter is None:
         segmenter = load_backend(spec)
-    vocabulary, own, more = spec.vocabulary.frozen(), None, []
+    vocabulary, own = spec.vocabulary.frozen(), None
+    more: list[str] = []
     if spec.free is not None:
         told, more = tell_all(spec.free, inputs, on_told)
         vocabulary = merged_vocabulary(said for said in told.values() if isinstance(said, PreparedRow)).frozen()

@@ -82,8 +82,8 @@ def _number_chunk(ledger: Ledger, job_id: str, out: Path, vocabulary: Vocabulary
                      results.c.item_id == row.item_id, results.c.line == row.line, held))
                      .values(line=line, files=files)).rowcount]
     reach("numbered")
-    for mask in moved:
-        os.replace(out / ASIDE / mask, out / mask)
+    for path in moved:
+        os.replace(out / ASIDE / path, out / path)
 
 
 def renumber(result: Result, mask: bytes, vocabulary: Vocabulary) -> tuple[Result, bytes]:

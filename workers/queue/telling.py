@@ -79,8 +79,7 @@ class TellingWorker:
         try:
             with kept_alive(self._ledger, owner, self._lease_s):
                 ask, parallel = self._asker(free)
-                answers = in_order(lambda entry: ask(entry), claims, parallel)
-                with closing(answers):
+                with closing(in_order(ask, claims, parallel)) as answers:
                     for entry, said in zip(claims, answers, strict=True):
                         reach("told")
                         ready.append((entry, said))
