@@ -36,7 +36,7 @@ def llm():
             text = request["messages"][-1]["content"][-1]["text"]
             if text.startswith("Is there"):
                 return '{"answer": "no"}' if "tree" in text else '{"answer": "yes"}'
-            return "A red dog stands next to a cat and a tree."
+            return "A red dog stands next to a cat, a zebra and a tree."
 
         server.answer = answer
         yield server
@@ -70,16 +70,16 @@ def test_pictures_without_any_names(lexiseg, models, llm, pictures, tmp_path):
     result = lexiseg("segment", pictures, "--candidate-free", "--llm", llm.url, "--store", tmp_path / "s", "--out", out)
     assert result.exit_code == 0, result.stderr
     names = json.loads((out / "classes.json").read_text())
-    assert names == {"0": "background", "1": "cat", "2": "dog", "ignore_id": 255}
+    assert names == {"0": "background", "1": "cat", "2": "dog", "3": "zebra", "ignore_id": 255}
     lines = lines_of(out)
     assert set(lines) == {"one.png", "two.png", "three.png"}
     for line in lines.values():
-        assert {found["name"] for found in line["classes"]} <= {"cat", "dog"}
-        assert line["told"]["presence"] == {"cat": True, "dog": True, "tree": False}
+        assert {found["name"] for found in line["classes"]} <= {"cat", "dog", "zebra"}
+        assert line["told"]["presence"] == {"cat": True, "dog": True, "tree": False, "zebra": True}
         assert line["told"]["priors"]["text"].startswith("A red dog")
     free = json.loads((out / "job.json").read_text())["spec"]["free"]
     assert free["llm"] == llm.url and len(free["llm_digest"]) == 64
-    assert "background" not in result.stderr, "words for the background are nobody's mistake"
+    assert "lacks zebra; expect poor masks for zebra" in " ".join(result.stderr.split())
     again = lexiseg("segment", pictures, "--candidate-free", "--descriptions", out / "results.jsonl", "--out",
                     tmp_path / "again")
     assert again.exit_code == 0, again.stderr
@@ -105,6 +105,8 @@ def test_jobs_without_any_names(lexiseg, models, llm, ledger, pictures, tmp_path
     assert alone.exit_code == 0, alone.stderr
     for name in ("results.jsonl", "vocabulary.yaml", "classes.json", "masks/one.png.png", "masks/two.png.png"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+    warnings = [json.loads((tmp_path / name / "job.json").read_text())["warnings"] for name in ("out", "alone")]
+    assert warnings[0] == warnings[1] and "lacks zebra" in "".join(warnings[0])
     sample = lexiseg("jobs", "sample", *options[:-1], tmp_path / "few", "-n", 1, "--json")
     assert sample.exit_code == 0, sample.stderr
 

@@ -16,7 +16,7 @@ from sqlalchemy import delete, update
 from parsers.errors import LexisegError
 from parsers.files import sha256_file
 from parsers.vocabulary import Vocabulary
-from workers.description import describe_job
+from workers.description import describe_job, name_warnings
 from workers.failpoints import reach
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import hold_finalising
@@ -132,6 +132,8 @@ def done_job(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary,
     """job.json of a job that is done."""
     made_with = MadeWith.model_validate(job.made_with) if job.made_with is not None else \
         MadeWith(model=ModelRecord(path=spec.model, sha256=""), versions={})  # every picture killed its worker
+    if spec.free is not None:
+        made_with = made_with.model_copy(update={"warnings": name_warnings(spec, vocabulary)})
     return describe_job(spec, vocabulary, made_with, state="done", total=total, counts=counts(ledger, job.id),
                         notes=job.notes.get("warnings", []),
                         unreadable=[Problem.model_validate(problem) for problem in job.notes.get("unreadable", [])])
