@@ -12,6 +12,7 @@ from agents.ask import AskResult, JobFunctions, ask
 from agents.geometry import SeenRegion
 from agents.offline import require_offline
 from parsers.files import pretty_json, write_atomic
+from parsers.free import PLACES
 from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from service.console import progress, say, say_json, warn
@@ -23,9 +24,6 @@ from vision.models import resolve_model
 from workers import JobSpec, find_inputs, run_job
 from workers.records import read_results
 from workers.selection import keep_regions
-
-BACKGROUND = ("background", "grass", "sand", "water", "sky", "snow", "wall", "floor", "ground", "road")
-"""What a place may be that the request does not mean; those among the names that are looked for do not count."""
 
 
 def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, model: str | None = None,
@@ -44,7 +42,7 @@ def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, 
     def segment(names: Mapping[str, Sequence[str]]) -> None:
         vocabulary = Vocabulary(classes=tuple(
             VocabularyClass(id=number + (number > 254), name=name, subclasses=tuple(kinds))
-            for number, (name, kinds) in enumerate(names.items(), start=1)), background=BACKGROUND)
+            for number, (name, kinds) in enumerate(names.items(), start=1)), background=PLACES)
         spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), model=str(directory),
                        refine=usual_refinement(directory), device=device)
         with progress(f"segmenting into {out}") as update:

@@ -21,6 +21,7 @@ from workers.ledger import jobs as ledger_jobs
 from workers.progress import JobProgress, read_progress
 from workers.queue.settings import read_settings
 from workers.queue.stall import find_stall
+from workers.spec import CandidateFree
 from workers.submit import Submitted, find_items
 from workers.submit import submit as enter
 from workers.verify import Verification
@@ -43,9 +44,9 @@ def the_ledger() -> Iterator[Ledger]:
 
 def make_spec(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None, backend: str,
               settings: dict[str, Any], preset: str, refine: str, overlay: bool, confidence: bool,
-              device: str) -> JobSpec:
+              device: str, free: CandidateFree | None = None) -> JobSpec:
     """The description of a job from the options of a command. Raises LexisegError."""
-    return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend,
+    return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
                    model=str(resolve_model(model, backend)), settings=settings, preset=preset,
                    refine=cast(Any, refine), overlay=overlay, confidence=confidence, device=device)
 
@@ -110,9 +111,10 @@ def show(given: str, as_json: bool) -> None:
         stall = find_stall(ledger, now.job, read_settings())
         failures = [Result.model_validate_json(line)
                     for line in ledger_jobs.failures(ledger, job.id, FAILURES_SHOWN)]
+        described = ledger_jobs.told_number(ledger, job.id)
     if as_json:
         say_json(job_json(now.job, now.counts) | {
-            "format_version": 1, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
+            "format_version": 1, "described": described, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
             "stalled": None if stall is None else stall.as_dict(),
             "failures": [{"name": result.name, "code": result.code, "message": result.message}
                          for result in failures]})
@@ -121,6 +123,8 @@ def show(given: str, as_json: bool) -> None:
     for state, number in now.counts.items():
         if number:
             say(f"  {state:12} {number}")
+    if described:
+        say(f"  {'described':12} {described}")
     if now.job.error:
         say(f"[{now.job.error_code}] {now.job.error}", "red")
     if stall is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, text, update
@@ -49,6 +50,13 @@ def hand_out(ledger: Ledger, job: JobRow, window: int) -> list[int]:
             .returning(shards.c.id)).scalars())
 
 
+def untold_shards(ledger: Ledger, shard_ids: Sequence[int]) -> set[int]:
+    """Those of the shards in which it is to be said what pictures show before any of them is segmented."""
+    with ledger.read() as connection:
+        return set(connection.execute(select(items.c.shard_id).distinct().where(
+            items.c.shard_id.in_(shard_ids), items.c.state.in_(OPEN_ITEMS), items.c.told.is_(None))).scalars())
+
+
 def unbegun_shard(ledger: Ledger, job: JobRow) -> int | None:
     """The first shard of a job whose message is under way and that nobody has tried; None if there is none, or while a
     job is running that is more urgent."""
@@ -60,7 +68,9 @@ def unbegun_shard(ledger: Ledger, job: JobRow) -> int | None:
         return connection.execute(
             select(shards.c.id).where(
                 shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED,
-                inside.where(items.c.state == ItemState.QUEUED, items.c.attempts == 0).exists(),
+                inside.where(items.c.state == ItemState.QUEUED, items.c.attempts == 0,
+                             items.c.told.is_not(None)).exists(),
+                ~inside.where(items.c.state == ItemState.QUEUED, items.c.told.is_(None)).exists(),
                 ~inside.where(items.c.state == ItemState.RUNNING).exists())
             .order_by(shards.c.id).limit(1)).scalar_one_or_none()
 

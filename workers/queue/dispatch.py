@@ -24,8 +24,9 @@ from workers.ledger.dispatch import (
     note_dispatcher,
     reap,
     take_back,
+    untold_shards,
 )
-from workers.ledger.jobs import active_jobs
+from workers.ledger.jobs import active_jobs, told_number
 from workers.ledger.standstill import send_again
 from workers.queue.app import PRIORITIES, queue_name
 from workers.queue.settings import QueueSettings
@@ -48,6 +49,10 @@ class Dispatcher:
         self._next_reap = 0.0
         self._watched: dict[str, float] = {}
         """Job to the monotonic time of the last look whether it stands still."""
+        self._told: dict[str, int] = {}
+        """Job to its number of described pictures at that look."""
+        self.wants_llm = False
+        """Somebody is needed who says what pictures show."""
         self._errors = _connection_errors(app)
 
     def tick(self) -> bool:
@@ -77,10 +82,15 @@ class Dispatcher:
     def _watch(self, found: Sequence[JobRow]) -> None:
         """Reports jobs that stand still, each once in `stall_s`, and sends messages again that may be lost."""
         self._watched = {job.id: self._watched.get(job.id, time.monotonic()) for job in found}
+        self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._watched}
         for job in found:
             if time.monotonic() - self._watched[job.id] < self._settings.stall_s:
                 continue
             self._watched[job.id] = time.monotonic()
+            told, before = told_number(self._ledger, job.id), self._told.get(job.id)
+            self._told[job.id] = told
+            if before is not None and told > before:  # descriptions are made, and masks come later
+                continue
             stall = find_stall(self._ledger, job, self._settings)
             if stall is not None:
                 log.warning("job %s: nothing has moved for %.0f s [%s] %s Next: %s", job.id, stall.seconds,
@@ -103,14 +113,18 @@ class Dispatcher:
         with self._reaching(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
             channel = connection.default_channel
-            queues = [self._app.amqp.queues[queue_name("gpu", priority)].bind(channel) for priority in PRIORITIES]
+            queues = [self._app.amqp.queues[queue_name(kind, priority)].bind(channel)
+                      for kind in ("llm", "gpu") for priority in PRIORITIES]
             return all(queue.queue_declare().message_count == 0 for queue in queues)
 
     def _publish(self, job: JobRow) -> None:
         shard_ids = hand_out(self._ledger, job, self._settings.window)
+        untold = untold_shards(self._ledger, shard_ids) if shard_ids else set()
+        self.wants_llm = self.wants_llm or bool(untold)
         for number, shard_id in enumerate(shard_ids):
+            task, kind = ("tell", "llm") if shard_id in untold else ("shard", "gpu")
             try:
-                self._send("shard", "gpu", job, job.id, shard_id, job.digest[:DIGEST_LENGTH])
+                self._send(task, kind, job, job.id, shard_id, job.digest[:DIGEST_LENGTH])
             except JobError:
                 take_back(self._ledger, shard_ids[number:])
                 raise

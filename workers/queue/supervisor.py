@@ -45,7 +45,8 @@ class Supervisor:
     def __init__(self, settings: QueueSettings, *, workers: int = 1, devices: Sequence[str] = (),
                  include: Sequence[str] = ()) -> None:
         """workers: processes for pictures; devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
-        set if left out); include: modules that each worker imports first, which may register backends."""
+        set if left out); include: modules that each worker imports first, which may register backends. A worker for
+        language models is added when a job needs one."""
         self._include = list(include)
         self._environment = settings.environment()
         self._ledger = open_ledger(settings.ledger)
@@ -105,6 +106,8 @@ class Supervisor:
                 place.process = None
 
     def _keep_workers(self) -> None:
+        if self._dispatcher.wants_llm and not any(place.kind == "llm" for place in self.places):
+            self.places.append(Place("llm", "1", {}))
         for place in self.places:
             if place.process is not None and place.process.poll() is not None:
                 log.warning("worker %s %s ended with %s; it is started again", place.kind, place.name,
