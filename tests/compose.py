@@ -74,7 +74,8 @@ class Native:
         """All of it: nothing of the caller's but where commands and libraries are."""
         found = self._services[service]
         base = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
-        ours = image_of_program()[1] | {"PYTHONPATH": str(REPOSITORY)} if _is_ours(found) else {}
+        base |= {"PYTHONPATH": str(REPOSITORY)} if _is_ours(found) else {}
+        ours = image_of_program()[1] if _is_ours(found) else {}
         given = {name: str(value) for name, value in {**ours, **found.get("environment", {})}.items()}
         return base | {name: self.swapped(value) for name, value in given.items()}
 

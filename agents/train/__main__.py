@@ -23,6 +23,10 @@ def main() -> None:
                        help="sheets made by python -m vision.train sprites")
     llava.add_argument("--clip", type=Path, default=Path("models/pocket/clip"), help="its image tower is the start")
     llava.add_argument("--out", type=Path, default=Path("runs/llava"))
+    llava.add_argument("--start", type=Path, help="checkpoint of an earlier round, to begin with its weights")
+    llava.add_argument("--tower-after", type=int, help="steps that the image tower stays as it is")
+    llava.add_argument("--tower-every", type=int, help="then it learns in every so many steps")
+    llava.add_argument("--loose", type=float, help="share of the pictures with strongly varied styles")
     llava.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
     llava.add_argument("--steps", type=int, help="length of the schedule")
     llava.add_argument("--seed", type=int, default=0)
@@ -42,8 +46,10 @@ def main() -> None:
     sheets = [path for name in SHEETS if (path := given.sprites / f"{name}.webp").is_file()]
     if not sheets:
         parser.error(f"{given.sprites} holds no sprite sheet; see: python -m vision.train sprites --help")
-    plan = replace(Plan(), **({"steps": given.steps} if given.steps else {}))
-    print(train_llava(given.out, sheets, minutes=given.minutes, clip=given.clip, plan=plan, seed=given.seed))
+    changes = {name: value for name in ("steps", "tower_after", "tower_every", "loose")
+               if (value := getattr(given, name)) is not None}
+    print(train_llava(given.out, sheets, minutes=given.minutes, clip=given.clip, plan=replace(Plan(), **changes),
+                      start=given.start, seed=given.seed))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from agents.train.network import GRID, PATCH, window
-from agents.train.tasks import Example, picture_examples, text_example
+from agents.train.tasks import Example, picture_examples, reading_order, text_example
 from agents.train.tokenizer import END, make_tokenizer
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
 from vision.datasets.scene import Scene
@@ -53,6 +53,8 @@ class Batch:
     """uint8, RGB."""
     names_BP: Tensor
     """For each patch the token of the name of what fills it, -1 where nothing does; most textures are left out."""
+    ranks_BP: Tensor
+    """For each patch of a thing the digit that says which thing from the left it is, from "1" on; elsewhere -1."""
     questions: Rows
     """A row for each picture."""
     single_B3SS: Tensor
@@ -77,7 +79,7 @@ class Questions(IterableDataset):
         sheets = [load_sheet(path) for path in self.sheets]
         pools = [np.array([i for i in sheet.available if concepts()[i].seen]) for sheet in sheets]
         tokenizer = make_tokenizer()
-        labels = name_tokens(tokenizer)
+        labels, digits = name_tokens(tokenizer), [tokenizer.encode(digit).ids[0] for digit in "123456789"]
         number = self.start
         while True:
             seed = [TRAINING_SEED + self.seed, number]
@@ -87,12 +89,13 @@ class Questions(IterableDataset):
                 return make_scene([*seed, row, part], sheets[choice], pool=pools[choice], bank=2,
                                   loose=bool(rng.random() < self.loose), **options)
 
-            images, names, rows = [], [], []
+            images, names, ranks, rows = [], [], [], []
             for row in range(self.pictures):
                 rng = np.random.default_rng([*seed, row, 1])
                 scene = draw(row, rng, 2, sizes=(26, 70))
                 images.append(scene.image_HW3)
                 names.append(patch_names(scene, labels, rng))
+                ranks.append(patch_ranks(scene, digits))
                 rows.append(picture_examples(scene, rng))
             small, small_names = [], []
             for row in range(self.singles):
@@ -106,6 +109,7 @@ class Questions(IterableDataset):
             top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
             yield Batch(
                 images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
+                ranks_BP=torch.from_numpy(np.stack(ranks)),
                 questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=_pixels(small),
                 single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
                 texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
@@ -124,9 +128,7 @@ def name_tokens(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """(P,) the name's token where one thing fills more than half of a patch; a tenth of the pure background."""
-    grid = len(scene.labels_HW) // PATCH
-    cells_GPGP = scene.labels_HW.reshape(grid, PATCH, grid, PATCH)
-    cells_NP = cells_GPGP.swapaxes(1, 2).reshape(grid * grid, PATCH * PATCH)
+    cells_NP = _cells(scene.labels_HW)
     result = np.full(len(cells_NP), -1, np.int64)
     for label in np.unique(cells_NP):
         share_N = (cells_NP == label).mean(1)
@@ -135,6 +137,21 @@ def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generato
         else:
             result[(share_N > 0.95) & (rng.random(len(share_N)) < 0.1)] = labels[label]
     return result
+
+
+def patch_ranks(scene: Scene, digits: Sequence[int]) -> NDArray[np.int64]:
+    """(P,) the token of a thing's place from the left (`reading_order`) where it fills more than half of a patch."""
+    cells_NP = _cells(scene.instances_HW)
+    result = np.full(len(cells_NP), -1, np.int64)
+    for place, index in enumerate(reading_order(scene)):
+        result[(cells_NP == index + 1).mean(1) > 0.5] = digits[place]
+    return result
+
+
+def _cells(map_HW: NDArray) -> NDArray:
+    """(P, pixels of a patch), patches row by row."""
+    grid = len(map_HW) // PATCH
+    return map_HW.reshape(grid, PATCH, grid, PATCH).swapaxes(1, 2).reshape(grid * grid, PATCH * PATCH)
 
 
 def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int, *, after_picture: bool) -> Rows:

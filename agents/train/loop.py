@@ -21,7 +21,15 @@ from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
-from agents.train.network import initialise_projector, logits, make_network, patch_features, patch_states, text_states
+from agents.train.network import (
+    Hidden,
+    initialise_projector,
+    logits,
+    make_network,
+    patch_features,
+    patch_states,
+    text_states,
+)
 from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
 
 ROUND = 256
@@ -55,6 +63,9 @@ class Plan:
     """From then on it learns in every so many steps; the other steps are cheaper by half."""
     naming: float = 0.5
     """Weight of the loss that asks each patch for its name."""
+    ranking: float = 0.5
+    """Weight of the loss that asks each patch, as it leaves the projector, which thing from the left it belongs to. It
+    is what the words of a description follow."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
@@ -66,10 +77,11 @@ def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0
 
 
 def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path, plan: Plan | None = None,
-                seed: int = 0, report: int = 20) -> dict:
+                start: Path | None = None, seed: int = 0, report: int = 20) -> dict:
     """Trains until the steps or the minutes end, whichever comes first; returns {"step", "total", "done"}.
 
-    folder: holds `checkpoint.safetensors` and `curve.jsonl`, a line every `report` steps.
+    folder: holds `checkpoint.safetensors` and `curve.jsonl`, a line every `report` steps. start: a checkpoint of an
+    earlier round, whose weights this one begins with.
     """
     plan = plan or Plan()
     network = make_network(clip, seed)
@@ -81,6 +93,8 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         network.load_state_dict(kept.weights)
         restore_moments(kept, optimisers)
         step = kept.step
+    elif start is not None:
+        network.load_state_dict(read_checkpoint(start).weights)
     questions = Questions(sheets, pictures=plan.pictures, singles=plan.singles, texts=plan.texts,
                           loose=plan.loose, seed=seed, start=step)
     batches = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=3))
@@ -89,12 +103,13 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
     losses: list[dict[str, float]] = []
     while step < plan.steps:
         batch = next(batches)
-        if step == 0:
+        if step == 0 and start is None:
             initialise_projector(network, batch.images_B3SS)
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
         losses.append(train_step(network, optimisers, batch, naming=plan.naming,
+                                 ranking=plan.ranking,
                                  frozen=step < plan.tower_after or step % plan.tower_every > 0))
         step += 1
         late = time.monotonic() - started > 60 * minutes
@@ -131,23 +146,25 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
-               frozen: bool) -> dict[str, float]:
+               ranking: float, frozen: bool) -> dict[str, float]:
     """One update; returns the losses. frozen: the tower stays as it is."""
     with torch.set_grad_enabled(not frozen):
         features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
         single_BPV = patch_features(network, batch.single_B3SS, torch.bfloat16, batch.places_P)
-    seen, patches_BPD = answer_loss(network, batch.questions, features_BPV)
-    assert patches_BPD is not None
-    named = naming_loss(network, patches_BPD, batch.names_BP)
+    seen, hidden = answer_loss(network, batch.questions, features_BPV)
+    assert hidden.patches_BPD is not None and hidden.opened_BPD is not None
+    named = naming_loss(network, hidden.patches_BPD, batch.names_BP)
+    ranked = naming_loss(network, hidden.opened_BPD, batch.ranks_BP)
     single = naming_loss(network, patch_states(network, single_BPV, batch.places_P), batch.single_BP)
     told, _ = answer_loss(network, batch.texts, None)
-    loss = seen + told + naming * (named + single)
+    loss = seen + told + naming * (named + single) + ranking * ranked
     network.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "single": single.item()}
+    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "ranked": ranked.item(),
+            "single": single.item()}
 
 
 def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
@@ -160,8 +177,8 @@ def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, toke
 
 
 def answer_loss(network: LlavaForConditionalGeneration, rows: Rows,
-                features_BPV: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Mean cross-entropy of the answers' tokens, and the patches' states."""
+                features_BPV: Tensor | None) -> tuple[Tensor, Hidden]:
+    """Mean cross-entropy of the answers' tokens, and all states."""
     hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
     targets_BT = torch.where(rows.learn_BT[:, :-1], rows.tokens_BT[:, 1:], -1)
-    return naming_loss(network, hidden.states_BTD[:, :-1], targets_BT), hidden.patches_BPD
+    return naming_loss(network, hidden.states_BTD[:, :-1], targets_BT), hidden

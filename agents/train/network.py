@@ -154,11 +154,12 @@ def patch_states(network: LlavaForConditionalGeneration, features_BPV: Tensor, p
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """What comes out of the text layers: states_BTD of the text, patches_BPD after NAMING_LAYER (None without
-    pictures)."""
+    """What comes out of the text layers: states_BTD of the text; of the patches (None without pictures) opened_BPD as
+    they enter and patches_BPD after NAMING_LAYER."""
 
     states_BTD: Tensor
     patches_BPD: Tensor | None
+    opened_BPD: Tensor | None
 
 
 def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segments_BT: Tensor, positions_BT: Tensor,
@@ -171,12 +172,13 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
     """
     phi: Any = network.model.language_model
     x = F.embedding(tokens_BT, phi.embed_tokens.weight).to(kind)
-    before = 0
+    before, entered = 0, None
     batch, length = tokens_BT.shape
     positions = positions_BT
     allowed = (segments_BT[:, :, None] == segments_BT[:, None]) & torch.ones(length, length, dtype=torch.bool).tril()
     if features_BPV is not None:
         opened, before = _opened(network, features_BPV)
+        entered = _norm(opened[:, 1:], phi.final_layernorm)
         x = torch.cat([opened, x], 1)
         positions = torch.cat([torch.arange(before).expand(batch, -1), positions], 1)
         allowed = torch.cat([torch.ones(batch, length, before, dtype=torch.bool), allowed], 2)
@@ -197,7 +199,7 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
         elif before:  # nothing reads the picture's tokens after the last layer
             x, h = x[:, before:], h[:, before:]
         x = x + _parallel(mixed, h, layer)
-    return Hidden(_norm(x, phi.final_layernorm), patches)
+    return Hidden(_norm(x, phi.final_layernorm), patches, entered)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -43,7 +43,7 @@ def question(task: str, **values: str) -> str:
 def describe(scene: Scene, *, detailed: bool) -> str:
     """The description that the model learns: things from left to right and where they are; if `detailed` also their
     sizes and colours and a sentence for each relation, in one of its two directions."""
-    order = sorted(range(len(scene.objects)), key=lambda i: (_centre(scene, i), i))
+    order = reading_order(scene)
     phrases = []
     for i in order:
         thing = scene.objects[i]
@@ -58,6 +58,11 @@ def describe(scene: Scene, *, detailed: bool) -> str:
             names = scene.objects[order[subject]].name, scene.objects[order[other]].name
             text += f" The {names[0]} is {PREDICATES[predicate]} the {names[1]}."
     return text
+
+
+def reading_order(scene: Scene) -> list[int]:
+    """The things of a scene from left to right, by the middles of their visible parts."""
+    return sorted(range(len(scene.objects)), key=lambda i: (_centre(scene, i), i))
 
 
 def picture_examples(scene: Scene, rng: Generator) -> list[Example]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration
 
 from agents.pocket.network import load_network
-from agents.train.batches import Questions, Rows, name_tokens, pack, prompt_text
+from agents.train.batches import Questions, Rows, name_tokens, pack, patch_ranks, prompt_text
 from agents.train.export import CHAT_TEMPLATE, write_model
 from agents.train.loop import Plan, make_optimisers, train_llava, train_step
 from agents.train.network import (
@@ -28,9 +29,11 @@ from agents.train.network import (
     text_states,
     window,
 )
-from agents.train.tasks import Example
+from agents.train.tasks import Example, reading_order
 from agents.train.tokenizer import make_tokenizer
+from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.sprites import PICTOGRAMS, concepts
+from vision.train.checkpoint import read_checkpoint
 
 SHEET = PICTOGRAMS / "noto.webp"
 TINY = Plan(steps=4, pictures=2, singles=3, texts=3, tower_after=2)
@@ -149,6 +152,30 @@ def test_patches_are_asked_for_seen_names_only(batch):
     assert len(named) and set(named.tolist()) <= set(labels.tolist())
 
 
+def test_patches_are_asked_which_thing_from_the_left_they_show():
+    scene = PictogramDataset(count=4, seed=3).scene(2)
+    digits = [100 + i for i in range(9)]
+    ranks = patch_ranks(scene, digits)
+    order = reading_order(scene)
+    middles = [thing.box[0] + thing.box[2] / 2 for thing in scene.objects]
+    assert [middles[i] for i in order] == sorted(middles) and len(order) > 1
+    cells = scene.instances_HW.reshape(GRID, 8, GRID, 8).swapaxes(1, 2).reshape(GRID * GRID, 64)
+    for place, index in enumerate(order):
+        assert ((ranks == digits[place]) == ((cells == index + 1).sum(1) > 32)).all()
+    assert (ranks >= 0).any() and (ranks < 0).any()
+
+
+def test_a_second_round_begins_with_the_weights_of_the_first(tmp_path, pocket_clip):
+    train_llava(tmp_path / "first", [SHEET], minutes=9, clip=pocket_clip, plan=TINY, report=4)
+    first = tmp_path / "first" / "checkpoint.safetensors"
+    still = replace(TINY, steps=1, tower_after=9)
+    train_llava(tmp_path / "second", [SHEET], minutes=9, clip=pocket_clip, plan=still, start=first, report=4)
+    one, other = (read_checkpoint(path).weights for path in (first, tmp_path / "second" / "checkpoint.safetensors"))
+    seeing = [name for name in one if "vision_tower" in name]
+    assert seeing and all(torch.equal(one[name], other[name]) for name in seeing)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_run_in_pieces_is_the_run_in_one(tmp_path, pocket_clip):
     whole = train_llava(tmp_path / "whole", [SHEET], minutes=9, clip=pocket_clip, plan=TINY, report=4)
     for expected in (1, 2):
@@ -170,7 +197,7 @@ def test_the_loss_falls_on_one_batch(batch, pocket_clip):
     for optimiser, peak in zip(optimisers, peaks, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = 0.5 * peak
-    losses = [train_step(network, optimisers, batch, naming=1.0, frozen=False) for _ in range(12)]
+    losses = [train_step(network, optimisers, batch, naming=1.0, ranking=1.0, frozen=False) for _ in range(12)]
     assert all(losses[-1][name] < 0.6 * losses[0][name] for name in losses[0])
 
 
