@@ -2,6 +2,7 @@
 # make demo    a first look: scenes, masks and a report in demo-out/
 # make test    the tests
 # make check   style, types, and which room may import which
+# make airgap  the tests and the demo where there is no network but loopback; as root (Linux)
 # make vllm    vLLM for the processor in .venv-vllm, an environment of its own (about 2.5 GB); the tests of it need it
 # make serve   a language model on http://127.0.0.1:8000/v1 until Ctrl-C: make serve MODEL=DIR PORT=8000
 # Each does the set-up it needs, in any order. Another interpreter: make PYTHON=python3.12 setup
@@ -16,7 +17,7 @@ MODEL ?= models/pocket/llava-phi2
 PORT ?= 8000
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check vllm serve clean
+.PHONY: setup demo test check airgap vllm serve clean
 
 setup: $(READY)
 	@echo "Ready. Next: make demo, or $(VENV)/bin/lexiseg --help"
@@ -39,6 +40,9 @@ check: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
+
+airgap: $(READY)
+	sh deploy/airgap.sh sh -c '$(MAKE) test && $(MAKE) demo'
 
 vllm: $(VLLM_READY)
 

@@ -35,6 +35,7 @@ fi
 if [ -n "$LEXISEG_SERVERS" ]; then
     command -v redis-server >/dev/null 2>&1 || missing redis-server "the command redis-server was not found"
     command -v rabbitmq-server >/dev/null 2>&1 || missing rabbitmq-server "the command rabbitmq-server was not found"
+    command -v ip >/dev/null 2>&1 || missing iproute2 "the command ip was not found (tests without a network)"
     command -v postgres >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 \
         || missing postgresql "the command postgres was not found"
 fi

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agents.source import Answer, KnowledgeSource
     from agents.store import Store, open_store
     from agents.subclasses import generate_subclasses
+    from agents.telling import tell_picture
     from agents.tools import make_tools
 
 _MODULES = {
@@ -48,13 +49,14 @@ _MODULES = {
     "make_tools": "tools",
     "open_model": "model",
     "open_store": "store",
+    "tell_picture": "telling",
 }
 
 __all__ = [
     "Answer", "Assignment", "CallSettings", "Clustering", "Description", "KnowledgeSource", "LanguageModel",
     "Partition", "Picture", "PicturePriors", "Plan", "Presence", "Store", "Subclasses", "assign_clusters",
     "check_presence", "cluster_categories", "describe_image", "extract_priors", "generate_subclasses", "make_tools",
-    "open_model", "open_store",
+    "open_model", "open_store", "tell_picture",
 ]
 
 

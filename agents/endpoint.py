@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from parsers.names import shorten
 
 try:
     import openai
+    from langchain_core.language_models import BaseChatModel
     from langchain_core.outputs import ChatResult
     from langchain_openai import ChatOpenAI
 except ImportError as error:
@@ -63,24 +65,48 @@ class EndpointChat(ChatOpenAI):
         return self._create_chat_result(answer)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """The model of a server."""
+
+    name: str
+    digest: str
+    """Hexadecimal sha256 of what its answers depend on."""
+    card: LanguageModelCard | None
+    """Of the model's directory, if that is on this machine."""
+
+
 def open_endpoint(url: str, *, name: str | None, style: Style | None, api_key: str | None,
                   settings: CallSettings) -> LanguageModel:
-    """See `agents.model.open_model`. Asks the server once which models it serves.
+    """See `agents.model.open_model`. Asks the server once which models it serves."""
+    base_url = checked_url(url)
+    chat = make_chat(base_url, name or "", api_key, settings)
+    try:
+        served = served_model(chat, base_url, name)
+    except LexisegError:
+        chat.close()
+        raise
+    chat.model_name = served.name
+    return language_model(chat, served, style, settings)
+
+
+def served_model(chat: EndpointChat, base_url: str, name: str | None) -> Served:
+    """The model of that name, or the only one, of a server. Raises LlmError.
 
     vLLM tells where the model's directory is. If that is on this machine and has a `model.json`, prompts and digest are
     as for the same model in process; else the digest is of the name and what the server says of the model.
     """
-    base_url = checked_url(url)
-    chat = make_chat(base_url, name or "", api_key, settings)
-    try:
-        served = served_models(chat, base_url)
-        chat.model_name = name = chosen_name(name, served, base_url)
-    except LexisegError:
-        chat.close()
-        raise
+    served = served_models(chat, base_url)
+    name = chosen_name(name, served, base_url)
     card = local_card(served[name].get("root"))
-    digest = card.digest if card else sha256_bytes(canonical_json({"id": name, **served[name]}))
-    return LanguageModel(chat=chat, name=name, digest=digest,
+    return Served(name=name, card=card,
+                  digest=card.digest if card else sha256_bytes(canonical_json({"id": name, **served[name]})))
+
+
+def language_model(chat: BaseChatModel, served: Served, style: Style | None, settings: CallSettings) -> LanguageModel:
+    """The model of one server, or of several."""
+    card = served.card
+    return LanguageModel(chat=chat, name=served.name, digest=served.digest,
                          style=style or (card.prompt_style if card else "few-shot"),
                          sees_images=card is None or card.sees_images, settings=settings,
                          slots=threading.BoundedSemaphore(settings.concurrency))

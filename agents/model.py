@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agents.card import find_llm, load_llm_card
+from agents.offline import require_offline
 from agents.prompt import Style
 from agents.settings import CallSettings
 
@@ -43,14 +44,21 @@ class LanguageModel:
 
 def open_model(llm: str, *, name: str | None = None, style: Style | None = None, api_key: str | None = None,
                settings: CallSettings | None = None) -> LanguageModel:
-    """The language model `llm`: `pocket`, a model directory, or the URL of a server with the OpenAI interface.
+    """The language model `llm`: `pocket`, a model directory, or the URL of a server with the OpenAI interface; several
+    URLs with commas between them are servers of one model, which are asked in turn.
 
     name: which model of the server; may be left out where it serves one. style: which prompts; by default what the
     `model.json` of the model says, else `few-shot`. api_key: only for servers that want one.
 
     Raises ModelError for a directory, LlmError for a server (absent, without that model), MissingPackageError.
     """
+    require_offline()
     settings = settings or CallSettings()
+    if "," in llm and "://" in llm:
+        from agents.pool import open_pool
+
+        return open_pool([url.strip() for url in llm.split(",") if url.strip()], name=name, style=style,
+                         api_key=api_key, settings=settings)
     if "://" in llm:
         from agents.endpoint import open_endpoint
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_order(function: Callable[[A], B], items: Iterable[A], threads: int) -> Iterator[B]:
+def in_order(function: Callable[[A], B], items: Iterable[A], threads: int) -> Generator[B, None, None]:
     """`function` of each item, `threads` of them at a time, the results in the order of the items. `items` is read as
     far as needed, so there may be a million of them. What a call raises is raised at its place; the calls that have
     begun are waited for, and no further ones begin."""

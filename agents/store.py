@@ -76,6 +76,9 @@ class Store(Protocol):
     def entries(self) -> Iterator[Entry]:
         """All answers in the order of their keys. Raises LlmError (`store-unavailable`)."""
 
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """How many answers there are, by task and outcome. Raises LlmError (`store-unavailable`)."""
+
     def close(self) -> None: ...
 
 
@@ -126,6 +129,11 @@ class SqlStore:
         with self._statements() as run:
             rows = run(f"SELECT {', '.join(COLUMNS)} FROM knowledge_answers ORDER BY answer_key").fetchall()
         return (self._entry(row) for row in rows)
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        with self._statements() as run:
+            rows = run("SELECT task, outcome, count(*) FROM knowledge_answers GROUP BY task, outcome").fetchall()
+        return {(task, outcome): number for task, outcome, number in rows}
 
     def close(self) -> None:
         with self._lock:

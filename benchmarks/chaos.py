@@ -1,5 +1,5 @@
-"""Does a job survive anything? `python -m benchmarks.chaos [--broker filesystem|redis://...] [--backend noop|pocket]
-[--short] [--seed N] [--state FILE]`.
+"""Does a job survive anything? `python -m benchmarks.chaos [--broker filesystem|redis://...|amqp://...]
+[--ledger postgresql://...] [--backend noop|pocket] [--short] [--seed N] [--state FILE]`.
 
 Jobs are run over and over while workers are killed with SIGKILL: by themselves at named places in the life of an item
 (`workers/failpoints.py`), and from outside while they hold a lease; and while every message of the queue is thrown
@@ -47,6 +47,7 @@ from workers.ledger import Ledger, open_ledger
 from workers.ledger.jobs import cancel_job, find_job, get_job
 from workers.ledger.schema import items
 from workers.progress import read_progress
+from workers.queue.app import QUEUES, make_app
 from workers.queue.settings import read_settings
 from workers.queue.supervisor import Supervisor
 from workers.submit import submit
@@ -210,6 +211,13 @@ def wipe() -> None:
         for path in (settings.broker_folder / "messages").glob("*.msg"):
             path.unlink(missing_ok=True)
         return
+    if settings.broker.startswith(("amqp://", "amqps://")):
+        with make_app(settings) as app, app.connection_for_write() as connection:
+            for name in QUEUES:
+                queue = app.amqp.queues[name].bind(connection.default_channel)
+                queue.declare()
+                queue.purge()
+        return
     from redis import Redis
 
     with Redis.from_url(settings.broker) as client:
@@ -271,7 +279,9 @@ def report(plan: Plan, toll: Toll) -> dict[str, Any]:
 def main() -> None:
     """Reads the command line and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--broker", default="filesystem", help="filesystem, or the URL of a Redis that may be emptied")
+    parser.add_argument("--broker", default="filesystem", help="filesystem, or the URL of a Redis or RabbitMQ that "
+                        "may be emptied")
+    parser.add_argument("--ledger", help="the URL of a PostgreSQL data base of its own; an SQLite file if left out")
     parser.add_argument("--backend", choices=("noop", "pocket"), default="noop")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
@@ -280,10 +290,11 @@ def main() -> None:
     given = parser.parse_args()
     plan = PLANS[given.backend, given.short]
     with tempfile.TemporaryDirectory(prefix="lexiseg-chaos-") as name:
-        os.environ.update({"LEXISEG_LEDGER": f"{name}/ledger.sqlite", "LEXISEG_BROKER": given.broker,
+        os.environ.update({"LEXISEG_LEDGER": given.ledger or f"{name}/ledger.sqlite", "LEXISEG_BROKER": given.broker,
                            "LEXISEG_LEASE_S": "1", "LEXISEG_STALE_S": "3"})
         toll = run(plan, Path(name), seed=given.seed, workers=given.workers, backend=given.backend, state=given.state)
-    print(json.dumps({"broker": given.broker.split("@")[-1], "backend": given.backend, "seed": given.seed,
+    print(json.dumps({"broker": given.broker.split("@")[-1], "ledger":
+                      (given.ledger or "sqlite").split("@")[-1], "backend": given.backend, "seed": given.seed,
                       **report(plan, toll)}, indent=2))
     sys.exit(bool(toll.lost or toll.twice or toll.different))
 

@@ -21,12 +21,12 @@ from statistics import median
 import torch
 
 from benchmarks.pictograms import markdown, percent
+from parsers.prepared import PreparedPriors, recall
 from vision import LlmformerSettings, load_segmenter, make_settings, open_dataset, resolve_model
 from vision.datasets.pictograms import PictogramDataset
 from vision.evaluate import evaluate, parse_candidates
 from vision.llmformer.directory import read_config, read_model
 from vision.llmformer.evaluate_free import evaluate_open
-from vision.llmformer.prepared import PreparedPriors, recall
 from vision.llmformer.priors import embed_priors, prior_phrases
 from vision.llmformer.words import load_words
 from vision.train.llmformer_priors import Mistakes, scene_rows
@@ -68,7 +68,7 @@ def quality(model: Path, scenes: int, seed: int, file: Path | None) -> list[dict
                          "control": percent(run.control_groups[group].miou)})
     words = load_words(read_config(model).words, model)
     for name, free in (("Open mIoU, names given", False), ("Open mIoU, candidate-free", True)):
-        found = evaluate_open(dataset, segmenters["with descriptions"], words, told.of, free=free, absent=20)
+        found = evaluate_open(dataset, segmenters["with descriptions"], words, told.row, free=free, absent=20)
         rows.append({"what": name, "mIoU": percent(found.open_miou), "control": ""})
         rows.append({"what": f"{name}: plain mIoU after mapping", "mIoU": percent(found.mapped_miou), "control": ""})
     named = recall(((told.of(dataset.key(i)), dataset.scene(i).names) for i in range(scenes)), dataset.superclasses)

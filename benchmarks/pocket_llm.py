@@ -1,8 +1,9 @@
 """What the pocket LLaVA-Phi2 knows: `python -m benchmarks.pocket_llm`.
 
 Descriptions of validation scenes are read by the scene parser and held against the tables of the scenes; subclasses
-against the super-classes of the pictogram world; plans and answers about pictures against drawn questions that
-training did not see. A thing is found if the words of its name are in the name and attributes of one object.
+against the super-classes of the pictogram world; plans and answers about pictures against drawn questions that training
+did not see. A thing is found if the words of its name are in the name and attributes of one object. The part
+`candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given.
 """
 
 from __future__ import annotations
@@ -17,18 +18,28 @@ from typing import Any
 
 import numpy as np
 
+from agents.model import open_model
 from agents.picture import Picture, data_uri
 from agents.pocket import PocketChat, load_chat
 from agents.prompt import load_prompt, quoted
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
+from agents.source import KnowledgeSource
+from agents.telling import tell_picture
 from agents.train.knowledge import COLOUR_NAMES, SIZES, superclasses
 from agents.train.requests import draw_request
 from agents.train.tasks import Example, assignment, clusters, presence
 from parsers import ObjectPrior, ScenePriors, parse_scenes
+from parsers.files import pretty_json, write_atomic
+from parsers.free import names_of
 from parsers.names import name_key
+from parsers.reader import SceneReader
+from vision import load_segmenter
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import texture_names
+from vision.llmformer.config import WordsConfig
+from vision.llmformer.evaluate_free import open_tally, similarity
+from vision.llmformer.words import load_words
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "pocket" / "llava-phi2"
 OPPOSITE = {"to the right of": "to the left of", "below": "above", "behind": "in front of"}
@@ -195,6 +206,28 @@ def texts(ask: Asker, drawn: int) -> dict[str, float]:
             "plan": round(plans / max(1, drawn), 3), "clusters": round(labels / max(1, total), 3)}
 
 
+def candidate_free(model: Path, clip: Path, dataset: PictogramDataset, matrix: Path | None) -> dict[str, Any]:
+    """Masks of the `clip` backend with the names that the language model gives, by Open mIoU, and plain mIoU after each
+    name became the most similar class; beside them plain mIoU with the true names and 20 absent ones given. matrix:
+    where the similarities (cosines of the CLIP's text vectors) of all names are written."""
+    source, reader = KnowledgeSource(open_model(str(model))), SceneReader()
+    rows = {dataset.key(i): tell_picture(source, dataset.key(i), Picture(dataset.scene(i).image_HW3), reader)
+            for i in range(len(dataset))}
+    segmenter, words = load_segmenter("clip", clip), load_words(WordsConfig(kind="open_clip", path=str(clip)), clip)
+    free = open_tally(dataset, segmenter, rows.__getitem__, free=True)
+    given = open_tally(dataset, segmenter, rows.__getitem__, free=False, absent=20)
+    alike_PG = similarity(words, free.names, free.classes)
+    if matrix is not None:
+        write_atomic(matrix, pretty_json({"format_version": 1, "names": free.names, "classes": list(free.classes),
+                                          "similarity": np.round(alike_PG, 4).tolist()}))
+    found, base = free.scores(alike_PG), given.scores(similarity(words, given.names, given.classes))
+    named = sum(len(names_of(row)) for row in rows.values())
+    denied = sum(answer is False for row in rows.values() for answer in row.presence.values())
+    return {"Open mIoU": found.open_miou, "plain mIoU": found.mapped_miou, "names": found.names,
+            "mIoU, names given": base.mapped_miou, "Open mIoU / mIoU, names given": (found.open_miou or 0.0)
+            / max(base.mapped_miou or 0.0, 1e-9), "names per picture": named / len(rows), "denied names": denied}
+
+
 def _options(example: Example) -> list[str]:
     return list(json.loads(example.question[example.question.index("{"):]))
 
@@ -207,13 +240,16 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sprites", help="drawings of another illustrator")
+    parser.add_argument("--clip", type=Path, default=MODEL.parent / "clip", help="for candidate-free")
+    parser.add_argument("--matrix", type=Path, metavar="FILE", help="write the similarities of candidate-free here")
     parser.add_argument("--show", type=int, default=0, help="print so many descriptions")
     given = parser.parse_args()
     ask = Asker(load_chat(given.model))
     dataset = PictogramDataset(count=given.scenes, seed=given.seed, split="seen", sprites=given.sprites)
     parts: dict[str, Callable[[], Any]] = {
         "descriptions": lambda: descriptions(ask, dataset, given.show), "questions": lambda: questions(ask, dataset),
-        "texts": lambda: texts(ask, given.scenes)}
+        "texts": lambda: texts(ask, given.scenes),
+        "candidate-free": lambda: candidate_free(given.model, given.clip, dataset, given.matrix)}
     for part in given.parts:
         print(json.dumps({part: parts[part]()}), flush=True)
     print(json.dumps({"calls": ask.calls, "seconds per call": round(ask.seconds / max(1, ask.calls), 3)}))

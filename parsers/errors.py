@@ -59,12 +59,15 @@ class Code(StrEnum):
     SETTING_INVALID = "setting-invalid"
     DEVICE_MISSING = "device-missing"
     PACKAGE_MISSING = "package-missing"
+    OFFLINE_CHANGED = "offline-changed"
+    DOWNLOAD_FAILED = "download-failed"
     # jobs
     JOB_MISSING = "job-missing"
     JOB_STATE = "job-state"
     LEDGER_UNAVAILABLE = "ledger-unavailable"
     BROKER_UNAVAILABLE = "broker-unavailable"
     WORKER_DIFFERS = "worker-differs"
+    CLOCK_SKEW = "clock-skew"
     # a language model and what is kept of its answers
     LLM_UNAVAILABLE = "llm-unavailable"
     LLM_MODEL_MISSING = "llm-model-missing"

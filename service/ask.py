@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from agents.ask import AskResult, JobFunctions, ask
 from agents.geometry import SeenRegion
+from agents.offline import require_offline
 from parsers.files import pretty_json, write_atomic
+from parsers.free import PLACES
 from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary, VocabularyClass
 from service.console import progress, say, say_json, warn
@@ -23,9 +25,6 @@ from workers import JobSpec, find_inputs, run_job
 from workers.records import read_results
 from workers.selection import keep_regions
 
-BACKGROUND = ("background", "grass", "sand", "water", "sky", "snow", "wall", "floor", "ground", "road")
-"""What a place may be that the request does not mean; those among the names that are looked for do not count."""
-
 
 def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, model: str | None = None,
             device: str = "auto", as_json: bool = False) -> int:
@@ -33,6 +32,7 @@ def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, 
     not be read. Raises LexisegError."""
     items = {item.name: item for item in find_inputs(inputs, out=out).items}
     directory = resolve_model(model, "clip")
+    require_offline()
     segmenter = load_segmenter("clip", directory, device=device)
     found: dict[str, tuple[SeenRegion, ...]] = {}
 
@@ -42,7 +42,7 @@ def run_ask(request: str, inputs: list[str], out: Path, options: LlmOptions, *, 
     def segment(names: Mapping[str, Sequence[str]]) -> None:
         vocabulary = Vocabulary(classes=tuple(
             VocabularyClass(id=number + (number > 254), name=name, subclasses=tuple(kinds))
-            for number, (name, kinds) in enumerate(names.items(), start=1)), background=BACKGROUND)
+            for number, (name, kinds) in enumerate(names.items(), start=1)), background=PLACES)
         spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), model=str(directory),
                        refine=usual_refinement(directory), device=device)
         with progress(f"segmenting into {out}") as update:

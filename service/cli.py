@@ -11,16 +11,18 @@ import typer
 from service import options as o
 from service.app import EXIT_CHECK_FAILED, EXIT_SOME_FAILED, LexisegGroup
 from service.cli_jobs import ExportFormat, ExportTo, ImagePrefix, PerClass, Unmatched, jobs_app
+from service.cli_site import site_app
 
 app = typer.Typer(name="lexiseg", cls=LexisegGroup, no_args_is_help=True, add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Pictures and names in, masks and a report out; on this machine only.")
 vocabulary_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                               help="Check, show, match, merge, compare and freeze vocabulary files.")
-models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify and convert models.")
+models_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, verify, pull and convert models.")
 app.add_typer(vocabulary_app, name="vocabulary")
 app.add_typer(models_app, name="models")
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(site_app)
 tokens_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Who may use the HTTP API, and how far.")
 app.add_typer(tokens_app, name="tokens")
 
@@ -57,7 +59,9 @@ def segment(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None, backend: o.Backend = "clip",
     variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -71,10 +75,11 @@ def segment(
 
     settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None, descriptions=descriptions,
-                                           free=free or None)
-    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
-    failed = run_segment(inputs, names, out, model=model, backend=backend,
+                                           precision=precision, draft=draft or None,
+                                           descriptions=None if candidate_free else descriptions)
+    names = o.read_vocabulary(classes, vocabulary, candidate_free)
+    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
+    failed = run_segment(inputs, names, out, free=free, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device, as_json=json)
     if failed:
@@ -393,6 +398,22 @@ def models_verify(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
+@models_app.command("pull")
+def models_pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="clip-vit-b-16, clip-vit-l-14, llava-phi2.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The model directory to write: new or empty.")],
+    repository: Annotated[str | None, typer.Option("--from", metavar="REPOSITORY", help="Another repository with the "
+                                                   "same kind of model.")] = None,
+    revision: Annotated[str, typer.Option("--revision", help="A branch, tag or commit of it.")] = "main",
+    endpoint: Annotated[str, typer.Option("--endpoint", metavar="URL", help="The hub, or a mirror of it.")]
+    = "https://huggingface.co",
+) -> None:
+    """Download a model, on a host with internet; the only command that needs one."""
+    from service.pull import pull
+
+    pull(name, to, repository=repository, revision=revision, endpoint=endpoint)
+
+
 @models_app.command("convert-simseg")
 def models_convert_simseg(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="simseg.vit-s.pth or simseg.vit-b.pth.")],
@@ -476,4 +497,7 @@ def tokens_remove(name: Annotated[str, typer.Argument()]) -> None:
 
 def main() -> None:
     """The `lexiseg` command."""
+    from agents.offline import latch
+
+    latch()
     app()

@@ -34,7 +34,9 @@ def jobs_submit(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -45,10 +47,11 @@ def jobs_submit(
 
     settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None, descriptions=descriptions,
-                                           free=free or None)
-    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
-    jobs.submit(jobs.make_spec(inputs, names, out, model=model, backend=backend,
+                                           precision=precision, draft=draft or None,
+                                           descriptions=None if candidate_free else descriptions)
+    names = o.read_vocabulary(classes, vocabulary, candidate_free)
+    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
+    jobs.submit(jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority=priority, as_json=json)
 
@@ -60,7 +63,9 @@ def jobs_sample(
     classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -71,10 +76,11 @@ def jobs_sample(
 
     settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None, descriptions=descriptions,
-                                           free=free or None)
-    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
-    jobs.submit(jobs.make_spec(inputs, names, out, model=model, backend=backend,
+                                           precision=precision, draft=draft or None,
+                                           descriptions=None if candidate_free else descriptions)
+    names = o.read_vocabulary(classes, vocabulary, candidate_free)
+    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
+    jobs.submit(jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend,
                                settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                confidence=confidence, device=device), priority="interactive", sample=count,
                 as_json=json)
@@ -85,7 +91,9 @@ def jobs_estimate(
     inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
     backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None, descriptions: o.Descriptions = None, free: o.Free = False,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -99,10 +107,11 @@ def jobs_estimate(
 
     settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
                                            subclass_count=subclasses, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None, descriptions=descriptions,
-                                           free=free or None)
-    names = o.read_vocabulary(classes, vocabulary, free=free, descriptions=descriptions)
-    jobs.estimate(jobs.make_spec(inputs, names, out, model=model, backend=backend,
+                                           precision=precision, draft=draft or None,
+                                           descriptions=None if candidate_free else descriptions)
+    names = o.read_vocabulary(classes, vocabulary, candidate_free)
+    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
+    jobs.estimate(jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend,
                                  settings=settings, preset=preset, refine=refinement, overlay=overlay,
                                  confidence=confidence, device=device), measure, json)
 

@@ -141,6 +141,11 @@ class Client:
         """Stores a vocabulary, in the place of one that is not frozen."""
         return self._json("PUT", f"/v1/vocabularies/{name}", json=content)
 
+    def build_vocabulary(self, name: str, *, subclasses: int = 7, clusters: bool = False) -> dict[str, Any]:
+        """Lets the site's language model add to a stored vocabulary; takes seconds for each class."""
+        return self._json("POST", f"/v1/vocabularies/{name}/build", json={"subclasses": subclasses,
+                                                                          "clusters": clusters})
+
     def freeze_vocabulary(self, name: str) -> dict[str, Any]:
         """From now on it stays as it is."""
         return self._json("POST", f"/v1/vocabularies/{name}/freeze")

@@ -15,6 +15,7 @@ from PIL import Image
 from parsers import parse_scenes
 from parsers.errors import Code, JobError, MissingPackageError
 from parsers.files import pretty_json, write_atomic
+from parsers.prepared import PreparedRow, write_prepared
 from parsers.vocabulary import Vocabulary
 from service.console import console, progress, say, warn
 from service.evaluate import percent
@@ -26,7 +27,6 @@ from vision.datasets.folder import read_classes, read_labels
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.superclasses import SuperclassView
 from vision.evaluate import EvalRun, evaluation_vocabulary, score_masks
-from vision.llmformer.prepared import PreparedRow, write_prepared
 from vision.models import models_root, resolve_model
 from workers import JobSpec, read_job
 from workers.exports import export_job

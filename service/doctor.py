@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import platform
 import shutil
+import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
-from agents.offline import switches_off
+from agents.offline import is_latched, switches_off
 from parsers.errors import LexisegError
 from service.app import cache_dir
+from service.check import Check
 from service.console import printable, say
+from service.site_checks import site_checks
+from workers.queue.settings import data_dir
 
 NEEDED = {"numpy": "numpy", "Pillow": "PIL", "pydantic": "pydantic", "PyYAML": "yaml", "scipy": "scipy",
           "safetensors": "safetensors", "torch": "torch", "torchvision": "torchvision", "open_clip_torch": "open_clip",
@@ -22,26 +24,11 @@ NEEDED = {"numpy": "numpy", "Pillow": "PIL", "pydantic": "pydantic", "PyYAML": "
 """Distribution to module; all are imported, since an installed package that does not import is no use."""
 LEAST_FREE_BYTES = 1 << 30
 
-State = Literal["ok", "warning", "missing"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One question and its answer. `missing` means that lexiseg does not work without it."""
-
-    name: str
-    state: State
-    found: str
-    next_step: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        return asdict(self)
-
-
 def run_checks(folder: Path = Path()) -> list[Check]:
     """All checks; `folder` is where disk space is looked at."""
     return [check_python(), *(check_package(name, module) for name, module in NEEDED.items()), check_pydensecrf(),
-            check_device(), *check_models(), check_disk(folder), check_cache(cache_dir()), check_switches()]
+            check_device(), *check_models(), *(check_disk(place) for place in dict.fromkeys((folder, data_dir()))),
+            check_cache(cache_dir()), check_switches(), *site_checks()]
 
 
 def is_healthy(checks: list[Check]) -> bool:
@@ -93,7 +80,25 @@ def check_device() -> Check:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return Check(name="device", state="ok", found=f"cuda: {', '.join(names)}")
-    return Check(name="device", state="ok", found=f"cpu, {torch.get_num_threads()} threads; no CUDA device")
+    found = f"cpu, {torch.get_num_threads()} threads; no CUDA device"
+    if (cards := installed_gpus()):
+        return Check(name="device", state="warning", found=f"{found}, although nvidia-smi lists {', '.join(cards)}",
+                     next_step="Install a build of torch for the driver's CUDA version (nvidia-smi says it), and give "
+                     "the container its GPUs.")
+    return Check(name="device", state="ok", found=found)
+
+
+def installed_gpus() -> list[str]:
+    """What nvidia-smi lists; empty without it."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    try:
+        text = subprocess.run([command, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True,
+                              timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def check_models() -> list[Check]:
@@ -122,6 +127,9 @@ def check_models() -> list[Check]:
 
 
 def check_disk(folder: Path) -> Check:
+    """Room where the folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free
     found = f"{free / (1 << 30):.1f} GiB free in {folder.resolve()}"
     if free < LEAST_FREE_BYTES:
@@ -145,4 +153,5 @@ def check_switches() -> Check:
     if missing:
         return Check(name="offline switches", state="warning", found=f"not set: {', '.join(missing)}",
                      next_step="Run lexiseg by its own command, which sets them.")
-    return Check(name="offline switches", state="ok", found="set: libraries do not call home")
+    return Check(name="offline switches", state="ok", found="set: libraries do not call home"
+                 + ("; nothing can change them" if is_latched() else ""))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from agents.offline import require_offline
 from parsers.errors import Code, DatasetError
 from parsers.vocabulary import Vocabulary
 from service.console import console, printable, progress, say, warn
@@ -95,6 +96,7 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
         dataset = SuperclassView(dataset, superclasses)
         own_names = None
     backend_settings = make_settings(backend, settings)
+    require_offline()
     segmenter = load_segmenter(backend, resolve_model(model, backend), device=device, settings=backend_settings)
     warnings = (*notes, *segmenter.warnings(NameTable(dataset, extra, knowledge or own_names).vocabulary))
     warn(warnings)

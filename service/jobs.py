@@ -20,6 +20,8 @@ from workers.ledger import JobRow, JobState, Ledger, open_ledger
 from workers.ledger import jobs as ledger_jobs
 from workers.progress import JobProgress, read_progress
 from workers.queue.settings import read_settings
+from workers.queue.stall import find_stall
+from workers.spec import CandidateFree
 from workers.submit import Submitted, find_items
 from workers.submit import submit as enter
 from workers.verify import Verification
@@ -42,9 +44,9 @@ def the_ledger() -> Iterator[Ledger]:
 
 def make_spec(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None, backend: str,
               settings: dict[str, Any], preset: str, refine: str, overlay: bool, confidence: bool,
-              device: str) -> JobSpec:
+              device: str, free: CandidateFree | None = None) -> JobSpec:
     """The description of a job from the options of a command. Raises LexisegError."""
-    return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend,
+    return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
                    model=str(resolve_model(model, backend)), settings=settings, preset=preset,
                    refine=cast(Any, refine), overlay=overlay, confidence=confidence, device=device)
 
@@ -106,11 +108,14 @@ def show(given: str, as_json: bool) -> None:
     with the_ledger() as ledger:
         job = ledger_jobs.find_job(ledger, given)
         now = read_progress(ledger, job.id)
+        stall = find_stall(ledger, now.job, read_settings())
         failures = [Result.model_validate_json(line)
                     for line in ledger_jobs.failures(ledger, job.id, FAILURES_SHOWN)]
+        described = ledger_jobs.told_number(ledger, job.id)
     if as_json:
         say_json(job_json(now.job, now.counts) | {
-            "format_version": 1, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
+            "format_version": 1, "described": described, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
+            "stalled": None if stall is None else stall.as_dict(),
             "failures": [{"name": result.name, "code": result.code, "message": result.message}
                          for result in failures]})
         return
@@ -118,8 +123,13 @@ def show(given: str, as_json: bool) -> None:
     for state, number in now.counts.items():
         if number:
             say(f"  {state:12} {number}")
+    if described:
+        say(f"  {'described':12} {described}")
     if now.job.error:
         say(f"[{now.job.error_code}] {now.job.error}", "red")
+    if stall is not None:
+        say(f"nothing has moved for {duration(stall.seconds)} [{stall.reason}] {stall.message}", "red")
+        say(f"next: {stall.next_step}", "bold")
     for result in failures:
         say(f"  [{result.code}] {result.name}: {result.message}")
     hint = {JobState.PAUSED: f"lexiseg jobs resume {job.id}", JobState.STOPPED: f"lexiseg jobs resume {job.id}",
@@ -127,7 +137,7 @@ def show(given: str, as_json: bool) -> None:
             JobState.SUBMITTING: "the submission was not finished: submit again"}.get(JobState(now.job.state))
     if hint:
         say(f"next: {hint}", "bold")
-    elif failures:
+    elif failures and stall is None:
         say(f"next: lexiseg jobs retry {job.id} --failed", "bold")
 
 

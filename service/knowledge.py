@@ -49,18 +49,28 @@ class LlmOptions:
     parallel: int | None = None
 
 
+def place_of_llm(options: LlmOptions) -> str:
+    """`pocket`, a model directory or a URL: the option, else LEXISEG_LLM, else the first."""
+    return options.llm or os.environ.get("LEXISEG_LLM") or "pocket"
+
+
+def place_of_store(options: LlmOptions) -> str:
+    """Where answers are kept: the option, else LEXISEG_STORE, else a file in the cache."""
+    return options.store or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
+
+
 @contextmanager
 def knowledge_source(options: LlmOptions) -> Iterator[KnowledgeSource]:
     """The language model of the options with its store. At the end it is said how often it had to be replaced. Raises
     LlmError, ModelError, SettingError, MissingPackageError."""
     given: dict[str, Any] = {"timeout_s": options.timeout_s, "concurrency": options.parallel}
     settings = CallSettings(**{name: value for name, value in given.items() if value is not None})
-    where = options.store or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
+    where = place_of_store(options)
     with ExitStack() as stack:
         store = None if where == NO_STORE else open_store(where)
         if store is not None:
             stack.callback(store.close)
-        model = open_model(options.llm or os.environ.get("LEXISEG_LLM") or "pocket", name=options.name,
+        model = open_model(place_of_llm(options), name=options.name,
                            api_key=os.environ.get("LEXISEG_LLM_KEY"), settings=settings)
         stack.callback(model.close)
         source = KnowledgeSource(model, store)

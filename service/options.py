@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from parsers.vocabulary import Vocabulary
     from service.knowledge import LlmOptions
+    from workers.spec import CandidateFree as CandidateFreeSource
 
 SIMSEG: dict[str, Any] = {
     "rule": "simseg", "presence": "hard", "presence_evidence": "super", "presence_top": 10, "presence_sigma": 1.0,
@@ -47,16 +48,17 @@ Tile = Annotated[int | None, typer.Option("--tile", help="Pixels that one window
 Overlap = Annotated[float | None, typer.Option("--overlap", help="Of neighbouring windows, as a fraction of a window."
                                                                  " [default: 0.5]", metavar="FRACTION")]
 Descriptions = Annotated[str | None, typer.Option("--descriptions", metavar="FILE", help="Prepared descriptions of the "
-                                                  "pictures (JSON Lines), for llmformer.")]
-Free = Annotated[bool, typer.Option("--free", help="No names: each picture is searched for what its description names. "
-                                                   "Needs --descriptions.")]
+                                                  "pictures (JSON Lines, or the results.jsonl of a job without "
+                                                  "candidates): for llmformer, and for --candidate-free.")]
+CandidateFree = Annotated[bool, typer.Option("--candidate-free", help="No names: each picture is searched for what a "
+                                             "language model (--llm), or --descriptions, says of it.")]
 Precision = Annotated[str | None, typer.Option("--precision", help="Of the image encoder: auto, float32, bfloat16. "
                                                "auto: bfloat16 on a GPU that computes in it.")]
 Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larger than the model needs: faster; masks "
                                      "keep their size, their borders may differ slightly.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
-                                         "server. [default: LEXISEG_LLM, else pocket]")]
+                                         "server (several with commas). [default: LEXISEG_LLM, else pocket]")]
 LlmModel = Annotated[str | None, typer.Option("--llm-model", metavar="NAME", help="Which model of the server; may be "
                                               "left out where it serves one.")]
 StorePlace = Annotated[str | None, typer.Option("--store", metavar="FILE|URL", help="Where answers are kept, so that "
@@ -122,24 +124,46 @@ def read_preset(preset: str) -> dict[str, Any]:
     return PRESETS[content.pop("preset", "lexiseg")] | content
 
 
-def read_vocabulary(classes: str | None, file: Path | None, *, free: bool = False,
-                    descriptions: str | None = None) -> Vocabulary:
-    """The vocabulary of --classes or --vocabulary, of which there must be one; with --free and neither, the names of
-    all descriptions. Raises SettingError, VocabularyError, DatasetError."""
+def read_vocabulary(classes: str | None, file: Path | None, candidate_free: bool = False) -> Vocabulary:
+    """The vocabulary of --classes, --vocabulary or --candidate-free, of which there must be one; of the last it has
+    only words for the background. Raises SettingError, VocabularyError."""
     from parsers.errors import Code, SettingError
+    from parsers.free import PLACES
     from parsers.vocabulary import Vocabulary
 
-    if free and descriptions and classes is None and file is None:
-        from vision.llmformer.free import merged_vocabulary
-        from vision.llmformer.prepared import PreparedPriors
-
-        return merged_vocabulary(row.priors for row in PreparedPriors.read(Path(descriptions)).rows.values())
+    if candidate_free and classes is None and file is None:
+        return Vocabulary(classes=(), background=PLACES)
+    if candidate_free:
+        raise SettingError(Code.SETTING_INVALID, "--candidate-free and names.",
+                           "Without candidates there are no names.", "Leave one of the two out.")
     if classes is not None and file is None:
         return Vocabulary.from_names(classes)
     if file is not None and classes is None:
         return Vocabulary.load(file)
     given = "Neither --classes nor --vocabulary was given." if file is None else "--classes and --vocabulary."
-    raise SettingError(Code.SETTING_INVALID, given, "One of the two.", 'For example: --classes "dog, cat"')
+    raise SettingError(Code.SETTING_INVALID, given, "One of the two, or --candidate-free.",
+                       'For example: --classes "dog, cat"')
+
+
+def free_from(candidate_free: bool, descriptions: str | None, options: LlmOptions) -> CandidateFreeSource | None:
+    """Whose words name the classes where no names are given: those of --descriptions, else of the language model,
+    which is asked whether it is there and sees. None: names are given. Raises SettingError, LlmError, ModelError,
+    DatasetError, MissingPackageError."""
+    from parsers.errors import Code, SettingError
+    from service.knowledge import LlmOptions, place_of_llm, place_of_store
+    from workers.spec import CandidateFree
+    from workers.telling import check_free
+
+    if options != LlmOptions() and (not candidate_free or descriptions is not None):
+        raise SettingError(Code.SETTING_INVALID, "A language model, and nothing that it is asked.",
+                           "--llm, --llm-model, --store, --llm-timeout and --llm-parallel belong to --candidate-free "
+                           "without --descriptions.", "Leave them out.")
+    if not candidate_free:
+        return None
+    if descriptions is not None:
+        return check_free(CandidateFree(descriptions=descriptions))
+    return check_free(CandidateFree(llm=place_of_llm(options), llm_model=options.name, store=place_of_store(options),
+                                    timeout_s=options.timeout_s, parallel=options.parallel))
 
 
 def llm_options(llm: str | None, name: str | None, store: str | None, timeout_s: float | None,

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from PIL import Image
 
+from agents.offline import require_offline
 from parsers.vocabulary import Vocabulary
 from service.console import progress, say, say_json, warn
 from vision import Segmenter, load_segmenter, make_settings
 from vision.models import ModelCard, resolve_model
 from workers import JobSpec, JobSummary, find_inputs, run_job
+from workers.spec import CandidateFree
 
 LOOKED_AT = 20
 """Pictures whose headers are read to tell photographs from pictogram scenes."""
@@ -27,19 +29,20 @@ LARGE_WINDOWS = 4
 def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None = None,
                 backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "lexiseg",
                 refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto",
-                as_json: bool = False) -> int:
+                as_json: bool = False, free: CandidateFree | None = None) -> int:
     """Runs the job and says how it went, as text or as JSON; the number of pictures that failed. Raises
     LexisegError."""
     directory = resolve_model(model, backend)
-    spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, out=str(out), backend=backend, model=str(directory),
-                   settings=settings or {}, preset=preset, refine=cast(Any, refine), overlay=overlay,
-                   confidence=confidence, device=device)
+    spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
+                   model=str(directory), settings=settings or {}, preset=preset, refine=cast(Any, refine),
+                   overlay=overlay, confidence=confidence, device=device)
+    require_offline()
     segmenter = load_segmenter(backend, directory, device=device, settings=make_settings(backend, settings or {}))
     photos: list[str] = []
     if segmenter.card.known_words is not None:
         pictures = (item.path for item in islice(find_inputs(inputs, out=out).items, LOOKED_AT))
         photos = photo_warnings(segmenter.card, pictures)
-    known = [*vocabulary.warnings(), *segmenter.warnings(vocabulary), *photos]
+    known = [*vocabulary.warnings(), *(segmenter.warnings(vocabulary) if free is None else ()), *photos]
     warn(known)
     summary = run_with_progress(spec, segmenter, f"segmenting into {out}", photos, hidden=as_json)
     warn(message for message in summary.warnings if message not in known)
@@ -75,7 +78,7 @@ def run_with_progress(spec: JobSpec, segmenter: Segmenter, description: str, not
                       hidden: bool = False) -> JobSummary:
     """The job with a bar on a terminal, unless it is `hidden`."""
     with progress(description, hidden=hidden) as update:
-        return run_job(spec, segmenter=segmenter, notes=notes,
+        return run_job(spec, segmenter=segmenter, notes=notes, on_told=update,
                        on_progress=lambda now: update(now.done + now.failed, now.total))
 
 

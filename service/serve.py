@@ -18,6 +18,7 @@ def serve(host: str, port: int) -> None:
 
         from service.api.app import create_app
         from service.api.guard import JsonLines
+        from service.api.patience import patient_protocol
         from service.api.settings import read_api_settings
         from service.api.tokens import read_tokens
     except ImportError as error:
@@ -36,8 +37,8 @@ def serve(host: str, port: int) -> None:
         + (f"{len(tokens)} tokens" if tokens else "open to everyone on this machine") + ". Ctrl-C stops it.",
         stderr=True)
     uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, server_header=False,
-                timeout_keep_alive=15, limit_concurrency=1000, h11_max_incomplete_event_size=64 << 10,
-                timeout_graceful_shutdown=5)
+                http=patient_protocol(settings.head_timeout_s), timeout_keep_alive=15, limit_concurrency=1000,
+                h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=5)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def postgres_folder() -> Iterator[Path]:
     if user:
         os.chown(folder, user["user"], user["group"])
     try:
-        subprocess.run([_postgres_command("initdb"), "-D", folder / "data", "-U", "lexiseg", "-A", "trust", "-E",
+        subprocess.run([postgres_command("initdb"), "-D", folder / "data", "-U", "lexiseg", "-A", "trust", "-E",
                         "UTF8", "--locale=C.UTF-8", "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=folder,
                        **user)
         yield folder
@@ -75,22 +75,32 @@ def postgres_folder() -> Iterator[Path]:
 @contextlib.contextmanager
 def rabbitmq_server() -> Iterator[str]:
     """A RabbitMQ of its own, with its own name server and files; its URL."""
+    with rabbitmq_node() as (port, _):
+        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+
+
+@contextlib.contextmanager
+def rabbitmq_node(configuration: str = "") -> Iterator[tuple[int, dict[str, str]]]:
+    """Its port, and the environment in which RabbitMQ's own commands find it. configuration: rabbitmq.conf."""
     command = find_command("rabbitmq-server", "rabbitmq-server", "/usr/lib/rabbitmq/bin")
     folder = Path(tempfile.mkdtemp(prefix="lexiseg-rabbitmq-"))
+    (folder / "rabbitmq.conf").write_text(configuration)
     port, names = free_port(), free_port()
     raw = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's command changes the user and the paths
-    environment = os.environ | {
+    environment = {
         "HOME": str(folder), "RABBITMQ_NODENAME": f"lexiseg-{port}@localhost", "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_MNESIA_BASE": str(folder / "data"), "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"), "RABBITMQ_PID_FILE": str(folder / "pid"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "none"), "ERL_EPMD_ADDRESS": "127.0.0.1", "ERL_EPMD_PORT": str(names),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"), "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": str(names),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"}
     process = subprocess.Popen([raw if raw.exists() else command], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, env=environment, start_new_session=True, cwd=folder)
+                               stderr=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True,
+                               cwd=folder)
     try:
         wait_for(port, process, 180)
-        yield f"amqp://guest:guest@127.0.0.1:{port}//"
+        yield port, environment
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -109,10 +119,11 @@ def stop_name_server(port: int) -> None:
 
 
 @contextlib.contextmanager
-def postgres_on(folder: Path, port: int, *, kill: bool = False) -> Iterator[str]:
-    """A server for such a folder; its URL. kill: it ends without a word to those who are connected."""
-    process = subprocess.Popen([_postgres_command("postgres"), "-D", folder / "data", "-p", str(port), "-h",
-                                "127.0.0.1", "-k", folder, "-F"], stdout=subprocess.DEVNULL,
+def postgres_on(folder: Path, port: int, *, kill: bool = False, options: Sequence[str] = ()) -> Iterator[str]:
+    """A server for such a folder; its URL. kill: it ends without a word to those who are connected. options: further
+    ones of its command."""
+    process = subprocess.Popen([postgres_command("postgres"), "-D", folder / "data", "-p", str(port), "-h",
+                                "127.0.0.1", "-k", folder, "-F", *options], stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, cwd=folder, **_postgres_user())
     try:
         wait_for(port, process)
@@ -133,7 +144,7 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _postgres_command(name: str) -> str:
+def postgres_command(name: str) -> str:
     versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     return find_command(name, "postgresql", *versions)
 

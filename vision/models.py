@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
@@ -24,8 +26,20 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 FORMAT_VERSION = 1
 CARD_KINDS = ("clip", "simseg", "llmformer")
 """Kinds of models that the `clip` backend loads."""
+_WORD = re.compile(r"[^\W_]+")
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Origin(BaseModel):
+    """Where a model was downloaded from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: str = Field(min_length=1)
+    revision: str = Field(min_length=1)
+    licence: str | None = None
+    """As the repository's own card names it."""
 
 
 class Manifest(BaseModel):
@@ -90,6 +104,25 @@ class ModelCard(Manifest):
     known_names: tuple[str, ...] | None = None
     trained_by: str | None = None
     """The command that made it."""
+    origin: Origin | None = None
+    """Of a model that `lexiseg models pull` brought."""
+
+    def unknown_words(self, names: Iterable[str]) -> list[str]:
+        """The words of names that the model never saw, lower case, once each, in order; none where there is no closed
+        list of words."""
+        if self.known_words is None:
+            return []
+        known = {word for entry in self.known_words for word in _words(entry)}
+        return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
+
+    def warnings(self, names: Sequence[str]) -> list[str]:
+        """Sentences for people: what the model cannot know of names."""
+        unknown = set(self.unknown_words(names))
+        if not unknown:
+            return []
+        poor = [name for name in names if unknown & set(_words(name))]
+        return [f"The model {self.name} was trained on a closed list of words that lacks {_listed(sorted(unknown))}; "
+                f"expect poor masks for {_listed(poor)}."]
 
     @field_validator("templates")
     @classmethod
@@ -169,7 +202,7 @@ def model_digest(card: ModelCard) -> str:
 
     Raises as `verify_model`.
     """
-    content = card.model_dump(mode="json", exclude={"files", "refine"})
+    content = card.model_dump(mode="json", exclude={"files", "refine", "origin"})
     return sha256_bytes(canonical_json({"card": content, "files": _checked_files(card)}))
 
 
@@ -311,6 +344,15 @@ def _checked_files(card: Manifest) -> dict[str, str]:
             raise ModelError(Code.MODEL_CORRUPT, f"{path} has sha256 {found}, the model card says {digest}.",
                              "The file as it was published.", "Copy it again, then " + _next_step(directory))
     return expected
+
+
+def _words(name: str) -> list[str]:
+    return _WORD.findall(name.lower())
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _next_step(directory: Path) -> str:

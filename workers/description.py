@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from agents.offline import require_offline
+from parsers.errors import ModelError
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.records import Job, MadeWith, ModelRecord, Problem, VocabularyRecord, job_counts
@@ -23,6 +25,7 @@ def load_backend(spec: JobSpec) -> Segmenter:
     """The backend of a job with its model. Raises SettingError, ModelError."""
     import vision
 
+    require_offline()
     settings = vision.make_settings(spec.backend, spec.settings)
     return vision.load_segmenter(spec.backend, Path(spec.model), device=spec.device, settings=settings)
 
@@ -36,6 +39,19 @@ def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> Ma
                         known_words=None if known_words is None else len(known_words))
     warnings: Sequence[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
     return MadeWith(model=model, versions=versions(), warnings=tuple(warnings), code_sha256=code_digest())
+
+
+def name_warnings(spec: JobSpec, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """What the model of a job without candidates cannot know of the names that came together, as far as its card tells;
+    nothing for a backend without a card of known words."""
+    if spec.backend != "clip":
+        return ()
+    from vision.models import load_card
+
+    try:
+        return tuple(load_card(spec.model).warnings(list(vocabulary.names.values())))
+    except ModelError:  # it is gone since; the masks are there
+        return ()
 
 
 def describe_job(spec: JobSpec, vocabulary: Vocabulary, with_: MadeWith, *,

@@ -9,13 +9,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from agents.parallel import in_order
 from parsers.errors import Code
 from vision.images import MAX_PIXELS
 from vision.types import Segmenter
@@ -25,6 +26,7 @@ from workers.outputs import PictureWriter, free_mb
 from workers.pipeline import process
 from workers.spec import JobSpec
 from workers.submit import find_items
+from workers.telling import open_telling, own_by_name, try_to_tell
 
 EXAMPLES = 5
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -44,7 +46,8 @@ class Estimate:
     measured: int
     """Pictures that were segmented for the measurement."""
     images_per_s: float
-    """Of one worker, the model being loaded; 0 where nothing could be measured."""
+    """Of one worker, the models being loaded, language model and masks one after the other; 0 where nothing could be
+    measured."""
     seconds: float
     """For all, with one worker."""
     disk_bytes: int
@@ -108,12 +111,17 @@ def _measure(spec: JobSpec, sample: list[InputItem], segmenter: Segmenter | None
     """Pictures segmented, seconds they took, bytes written. The first pass loads and warms up and is not counted."""
     segmenter = segmenter or load_backend(spec)
     vocabulary = spec.vocabulary.frozen()
-    with tempfile.TemporaryDirectory(prefix="lexiseg-estimate-") as folder:
+    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="lexiseg-estimate-") as folder:
         writer = PictureWriter.of(Path(folder), vocabulary, overlay=spec.overlay, confidence=spec.confidence)
+        telling = None if spec.free is None else stack.enter_context(open_telling(spec.free))
 
         def run(items: list[InputItem]) -> int:
+            own = None
+            if telling is not None:
+                said = in_order(lambda item: try_to_tell(telling, item), items, telling.parallel)
+                own = own_by_name(dict(zip([item.name for item in items], said, strict=True)), writer)
             outcomes = process(items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
-                               device=spec.device, workers=spec.workers)
+                               device=spec.device, workers=spec.workers, own=own)
             with closing(outcomes):
                 return sum(bool(outcome.files) for outcome in outcomes)
 

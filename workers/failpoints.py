@@ -16,7 +16,9 @@ from pathlib import Path
 
 POINTS = ("delivered", "described", "claimed", "decoded", "scored", "written", "committing", "committed", "settled",
           "finalising", "checked", "lines-written", "report-written", "finalised")
-"""All of them, in the order of an item's and then of a job's life."""
+"""Those of every job, in the order of an item's and then of a job's life."""
+FREE_POINTS = ("told", "telling", "handed-on", "numbering", "numbered")
+"""Those of a job without candidates besides."""
 
 
 def reach(point: str) -> None:

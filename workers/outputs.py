@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from parsers.errors import Code, LexisegError, OutputError
 from parsers.files import canonical_json, output_error, pretty_json, sha256_bytes, write_atomic
+from parsers.prepared import PreparedRow
 from parsers.vocabulary import Vocabulary
 from vision.types import LabelMap
 from workers.drawing import Colour, draw_overlay, encode_confidence, encode_mask, encode_overlay, ignore_id
@@ -45,10 +46,16 @@ class PictureWriter:
     colours: Mapping[int, Colour]
     overlay: bool = False
     confidence: bool = False
+    told: PreparedRow | None = None
+    """In a job without candidates: what was said of the picture."""
 
     @classmethod
     def of(cls, out: Path, vocabulary: Vocabulary, *, overlay: bool, confidence: bool) -> Self:
-        return cls(out, vocabulary.names, {entry.id: entry.rgb for entry in vocabulary.classes}, overlay, confidence)
+        return cls(out, {}, {}, overlay, confidence).named_by(vocabulary)
+
+    def named_by(self, vocabulary: Vocabulary) -> Self:
+        """The same with the names and colours of a vocabulary."""
+        return replace(self, names=vocabulary.names, colours={entry.id: entry.rgb for entry in vocabulary.classes})
 
     def write(self, name: str, image_HW3: np.ndarray, label_map: LabelMap, *, image_sha256: str) -> Written:
         """Writes masks/<name>.png and, on request, overlays/<name>.jpg and confidence/<name>.png, each whole or not at
@@ -75,7 +82,7 @@ class PictureWriter:
         digests = tuple((path, sha256_bytes(data)) for path, data in files.items())
         return Written(Result(name=name, state=DONE if classes else EMPTY, width=width, height=height, classes=classes,
                               regions=regions, mask=f"masks/{name}.png", image_sha256=image_sha256,
-                              mask_sha256=sha256_bytes(mask)), digests)
+                              mask_sha256=sha256_bytes(mask), told=self.told), digests)
 
     def remove(self, name: str) -> None:
         """Takes away what was written for a picture that failed half way."""

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -33,7 +33,10 @@ from workers.failpoints import reach
 from workers.outputs import PictureWriter, Written, failure
 from workers.prefetch import Items, Loaded, prefetch
 from workers.records import Result
+from workers.telling import Own
 
+_BACKGROUND = ScoreMap(scores_CHW=np.zeros((1, 1, 1), np.float16), class_ids=(0,), names=("background",),
+                       image_scores_C=np.ones(1, np.float32))
 STAGE_PIXELS = 48_000_000
 """Pixels that may wait before and after the model, and be in each of its threads (144 MB as RGB); one picture may
 exceed it."""
@@ -62,6 +65,8 @@ class Waiting:
 
     loaded: Loaded
     score_s: float
+    own: Own | None = None
+    """In a job without candidates."""
     result: Result | None = None
     arguments: tuple = ()
     future: Future | None = None
@@ -69,30 +74,33 @@ class Waiting:
 
 def process(items: Items, segmenter: Segmenter, vocabulary: Vocabulary, writer: PictureWriter, *,
             method: str, batch: int, device: str = "cpu", workers: int | None = None,
-            finishers: Finishers | None = None) -> Generator[Outcome, None, None]:
+            finishers: Finishers | None = None,
+            own: Callable[[str], Own] | None = None) -> Generator[Outcome, None, None]:
     """Yields one Outcome for each item, in order; its files are written by then.
 
     What concerns one picture becomes a failed Result. What concerns all of them (a full disk, a missing package, a
     model or setting at fault) is raised. Closing the iterator lets running pictures finish and drops the rest.
     device: for the refinement methods that use torch. workers: processes for `pydensecrf`, which holds the
     interpreter's lock, else threads; None: one per core, at least two threads. finishers: a pool for them that is
-    there already, and stays.
+    there already, and stays. own: in a job without candidates, what is the own of the picture of a name; raises where
+    nothing could be said of it, which is its failure.
     """
     count = workers or default_workers(method)
-    scorers = Scorers(segmenter, vocabulary)
+    scorers = Scorers(segmenter, vocabulary, own)
     reading = prefetch(items, threads=min(count, 8, len(items)), depth=(1 + scorers.count) * batch,
                        max_pixels=STAGE_PIXELS, draft_side=getattr(segmenter, "draft_side", None))
-    own = Finishers.of(method, count) if finishers is None else None
-    finishers = finishers or own
+    made = Finishers.of(method, count) if finishers is None else None
+    finishers = finishers or made
     assert finishers is not None
     waiting: deque[Waiting] = deque()
-    with closing(own or _Kept(finishers)), closing(reading), closing(scorers):
+    with closing(made or _Kept(finishers)), closing(reading), closing(scorers):
         for entries in scorers.run(_groups(reading, batch)):
             reach("scored")
             for entry in entries:
                 if entry.result is None:
                     entry.arguments = (entry.loaded.item.name, entry.loaded.image_HW3, entry.loaded.sha256,
-                                       *entry.arguments, method, device, writer, entry.loaded.size)
+                                       *entry.arguments, method, device, entry.own.writer if entry.own else writer,
+                                       entry.loaded.size)
                     finishers.begin(entry)
                 waiting.append(entry)
             while waiting and (_is_over(waiting, 2 * batch) or _is_ready(waiting[0])):
@@ -162,13 +170,22 @@ def _groups(reading: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
         yield group
 
 
-def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded]) -> list[Waiting]:
-    """Scores a group; when the batch fails each picture is tried alone, so that only the culprit is lost."""
+def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded],
+           own: Callable[[str], Own] | None = None) -> list[Waiting]:
+    """Scores a group; when the batch fails each picture is tried alone, so that only the culprit is lost. A picture of
+    which nothing is said is background, and no model is asked."""
     entries = [Waiting(loaded, 0.0) for loaded in group]
     good = []
     for entry in entries:
-        if entry.loaded.error is not None:
-            entry.result = failure(entry.loaded.item.name, entry.loaded.error)
+        name, error = entry.loaded.item.name, entry.loaded.error
+        try:
+            entry.own = own(name) if own is not None else None
+        except Exception as unsaid:  # it comes before the masks, so its reason comes first
+            error = unsaid
+        if error is not None:
+            entry.result = failure(name, error)
+        elif entry.own is not None and not entry.own.vocabulary.classes:
+            entry.arguments = (_BACKGROUND,)
         else:
             good.append(entry)
     if not good:
@@ -199,7 +216,9 @@ def _score_maps(segmenter: Segmenter, vocabulary: Vocabulary, entries: list[Wait
     samples = []
     for entry in entries:
         assert entry.loaded.image_HW3 is not None
-        samples.append(Sample(image_HW3=entry.loaded.image_HW3, vocabulary=vocabulary, key=entry.loaded.item.name))
+        samples.append(Sample(
+            image_HW3=entry.loaded.image_HW3, vocabulary=entry.own.vocabulary if entry.own else vocabulary,
+            priors=entry.own.told.priors if entry.own else None, key=entry.loaded.item.name))
     score_maps = segmenter.score(samples)
     if len(score_maps) != len(samples):
         raise RuntimeError(f"The backend returned {len(score_maps)} score maps for {len(samples)} pictures.")
@@ -215,8 +234,8 @@ class Scorers:
     is the same for every group of a process, so that no result depends on it.
     """
 
-    def __init__(self, segmenter: Segmenter, vocabulary: Vocabulary) -> None:
-        self._segmenter, self._vocabulary = segmenter, vocabulary
+    def __init__(self, segmenter: Segmenter, vocabulary: Vocabulary, own: Callable[[str], Own] | None = None) -> None:
+        self._segmenter, self._vocabulary, self._own = segmenter, vocabulary, own
         self._pool: ThreadPoolExecutor | None = None
         self.count = 1
         if isinstance(segmenter, ConcurrentSegmenter):
@@ -233,9 +252,9 @@ class Scorers:
         for group in groups:
             reach("decoded")
             if self._pool is None:
-                yield _score(self._segmenter, self._vocabulary, group)
+                yield _score(self._segmenter, self._vocabulary, group, self._own)
                 continue
-            running.append(self._pool.submit(_score, self._segmenter, self._vocabulary, group))
+            running.append(self._pool.submit(_score, self._segmenter, self._vocabulary, group, self._own))
             if len(running) > self.count:
                 yield running.popleft().result()
         while running:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from parsers.errors import Code
+from parsers.prepared import PreparedRow
 
 DONE, EMPTY, FAILED, QUARANTINED = "done", "done-empty", "failed", "quarantined"
 Counted = Literal["done", "done-empty", "failed", "quarantined"]
@@ -60,6 +61,8 @@ class Result(BaseModel):
     mask: str | None = Field(default=None, description="path of the mask below the job's folder")
     image_sha256: str | None = Field(default=None, description="of the bytes of the picture file")
     mask_sha256: str | None = Field(default=None, description="of the bytes of the mask file")
+    told: PreparedRow | None = Field(default=None, description="in a job without candidates: what was said of the "
+                                     "picture, which names what was looked for in it")
 
 
 class Problem(BaseModel):

@@ -9,7 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.parallel import in_order
 from parsers.errors import LexisegError
+from parsers.free import merged_vocabulary
+from parsers.prepared import PreparedRow
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.description import describe_job, load_backend, made_with
@@ -28,7 +31,8 @@ from workers.outputs import (
 from workers.pipeline import process
 from workers.records import DONE, EMPTY, FAILED, Job, Problem, Result, job_counts
 from workers.report import write_report
-from workers.spec import JobSpec
+from workers.spec import CandidateFree, JobSpec
+from workers.telling import Own, open_telling, own_by_name, try_to_tell
 
 PROGRESS_INTERVAL_S = 0.1
 MAX_FAILURES_SHOWN = 20
@@ -77,12 +81,14 @@ class JobSummary:
 
 
 def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = None,
-            segmenter: Segmenter | None = None, notes: Sequence[str] = ()) -> JobSummary:
+            segmenter: Segmenter | None = None, notes: Sequence[str] = (),
+            on_told: Callable[[int, int], None] = lambda told, total: None) -> JobSummary:
     """Does the whole job and writes the folder `spec.out` (docs/output.md).
 
     on_progress is called at most ten times a second and at the end, in the calling thread. A segmenter that is
     loaded already may be given instead of loading `spec.model` (it must fit the spec). notes: warnings of the caller,
-    for job.json and the report.
+    for job.json and the report. In a job without candidates all pictures are asked about first; on_told hears of how
+    many.
 
     One bad picture never stops the rest. Raises LexisegError for what concerns the job as a whole; then, and at
     Ctrl-C, finished masks stay whole, nothing half-written stays, and job.json says "stopped".
@@ -91,17 +97,24 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     inputs = find_inputs(spec.inputs, out=out)
     if segmenter is None:
         segmenter = load_backend(spec)
-    vocabulary = spec.vocabulary.frozen()
+    vocabulary, own = spec.vocabulary.frozen(), None
+    more: list[str] = []
+    if spec.free is not None:
+        told, more = tell_all(spec.free, inputs, on_told)
+        vocabulary = merged_vocabulary(said for said in told.values() if isinstance(said, PreparedRow)).frozen()
     if ignores_case(out):
         refuse_equal_names((item.name for item in inputs.items), out)
     prepare_out(out)
-    job = _describe(spec, vocabulary, segmenter, inputs, notes)
+    job = _describe(spec, vocabulary, segmenter, inputs, [*notes, *more])
     write_job(out, job)
     vocabulary.save(out / "vocabulary.yaml")
     write_classes(out, vocabulary)
     counts: Counter[str] = Counter()
     try:
-        failures, seconds = _process_all(spec, inputs, segmenter, vocabulary, counts, on_progress)
+        writer = PictureWriter.of(out, vocabulary, overlay=spec.overlay, confidence=spec.confidence)
+        if spec.free is not None:
+            own = own_by_name(told, writer, {entry.name: entry.id for entry in vocabulary.classes})
+        failures, seconds = _process_all(spec, inputs, segmenter, writer, own, counts, on_progress)
         job = job.model_copy(update={"state": "done", "counts": job_counts(counts)})
         paths = {item.name: item for item in inputs.items}
         write_report(out, job, vocabulary, lambda name: paths[name].path)
@@ -114,15 +127,27 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
                       seconds=seconds, warnings=job.warnings, failures=failures, unreadable=job.unreadable_folders)
 
 
-def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, vocabulary: Vocabulary, counts: Counter[str],
+def tell_all(free: CandidateFree, inputs: Inputs,
+             on_told: Callable[[int, int], None]) -> tuple[dict[str, PreparedRow | Exception], list[str]]:
+    """What is said of each picture by its name, or why nothing is; and warnings. Raises what concerns all pictures."""
+    told: dict[str, PreparedRow | Exception] = {}
+    with open_telling(free) as telling:
+        asked = in_order(lambda item: try_to_tell(telling, item), inputs.items, telling.parallel)
+        for item, said in zip(inputs.items, asked, strict=True):
+            told[item.name] = said
+            on_told(len(told), len(inputs.items))
+        return told, telling.warnings()
+
+
+def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, writer: PictureWriter,
+                 own: Callable[[str], Own] | None, counts: Counter[str],
                  on_progress: Callable[[Progress], None] | None) -> tuple[tuple[Result, ...], float]:
     """Writes everything that belongs to pictures; adds to `counts`; returns the first failures and the seconds."""
     out, total = Path(spec.out), len(inputs.items)
-    writer = PictureWriter.of(out, vocabulary, overlay=spec.overlay, confidence=spec.confidence)
     failures: list[Result] = []
     started = shown = time.perf_counter()
-    outcomes = process(inputs.items, segmenter, vocabulary, writer, method=spec.refine, batch=spec.batch,
-                       device=spec.device, workers=spec.workers)
+    outcomes = process(inputs.items, segmenter, spec.vocabulary.frozen(), writer, method=spec.refine, batch=spec.batch,
+                       device=spec.device, workers=spec.workers, own=own)
     with (LineFile(out / "results.jsonl") as results, LineFile(out / "timings.jsonl") as timings,
           closing(outcomes)):
         for outcome in outcomes:
@@ -150,8 +175,9 @@ def _progress(counts: Counter[str], total: int, seconds: float) -> Progress:
 
 def _describe(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter, inputs: Inputs,
               notes: Sequence[str]) -> Job:
+    known = vocabulary if spec.free is None else vocabulary.model_copy(update={"background": ()})
     unreadable = [Problem(path=folder.path, code=folder.code, message=folder.message) for folder in inputs.unreadable]
-    return describe_job(spec, vocabulary, made_with(spec, vocabulary, segmenter), state="running",
+    return describe_job(spec, vocabulary, made_with(spec, known, segmenter), state="running",
                         total=len(inputs.items), notes=notes, unreadable=unreadable)
 
 

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from parsers.errors import SettingError
 from parsers.vocabulary import Vocabulary
 from vision.refine.settings import METHODS, parse_refinement
+
+
+class CandidateFree(BaseModel):
+    """Whose words name the classes of a job without candidates: a language model's, or those of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    llm: str | None = Field(default=None, description="pocket, a model directory, or the URL of a server")
+    llm_model: str | None = Field(default=None, description="which model of the server")
+    llm_digest: str | None = Field(default=None, description="of the language model when the job began")
+    detail: Literal["simple", "detailed"] = Field(default="detailed", description="the prompt")
+    descriptions: str | None = Field(default=None, description="a file of prepared descriptions, in place of `llm`")
+    descriptions_sha256: str | None = None
+    store: str = Field(default="none", description="where answers are kept; none: nowhere")
+    timeout_s: float | None = Field(default=None, description="for one answer; null: the default")
+    parallel: int | None = Field(default=None, description="questions at once; null: the default")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.llm is None) == (self.descriptions is None):
+            raise ValueError("one of llm and descriptions")
+        return self
 
 
 class JobSpec(BaseModel):
@@ -18,7 +40,10 @@ class JobSpec(BaseModel):
 
     format_version: Literal[1] = 1
     inputs: tuple[str, ...] = Field(min_length=1, description="files, folders (searched to any depth) and patterns")
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary = Field(description="what to look for; of a job without candidates no class, and the words "
+                                   "for the background")
+    free: CandidateFree | None = Field(default=None, description="no candidates: what is said of a picture names its "
+                                       "classes")
     out: str = Field(min_length=1, description="the folder for the results; made if missing")
     backend: str = "clip"
     model: str = Field(min_length=1, description="a model directory")

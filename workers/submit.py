@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import update
 
@@ -21,6 +21,7 @@ from workers.ledger.jobs import Priority, create_job, forget_job, forget_new_ite
 from workers.ledger.schema import jobs
 from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec
+from workers.telling import NO_STORE
 
 NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "format_version"}
 """What decides about no mask: a job keeps its results when it changes."""
@@ -71,7 +72,7 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
     _set_state(ledger, job, JobState.SUBMITTING)
     try:
         found = find_items(spec.inputs, out, unreadable)
-        intake = take_in(ledger, job, found if check is None else _checked(found, check))
+        intake = take_in(ledger, job, found if check is None else _checked(found, check), untold=spec.free is not None)
         if not intake.added + intake.changed + intake.known:
             if unreadable:
                 raise InputError(Code.FOLDER_UNREADABLE, unreadable[0].message, "", "Check the permissions.")
@@ -114,9 +115,14 @@ def _checked(found: Iterator[InputItem], check: Callable[[InputItem], None]) -> 
 
 def absolute(spec: JobSpec) -> JobSpec:
     """The same job, whatever the working folder of who does it. Raises InputError for paths that are not UTF-8."""
-    changes = {"inputs": tuple(os.path.abspath(os.path.expanduser(given)) for given in spec.inputs),
+    changes: dict[str, Any] = {"inputs": tuple(os.path.abspath(os.path.expanduser(given)) for given in spec.inputs),
                "out": os.path.abspath(os.path.expanduser(spec.out)), "model": os.path.abspath(spec.model)
                if os.path.isdir(spec.model) else spec.model}
+    if spec.free is not None:
+        given = {"descriptions": spec.free.descriptions, "llm": spec.free.llm, "store": spec.free.store}
+        changes["free"] = spec.free.model_copy(update={
+            name: os.path.abspath(os.path.expanduser(place)) for name, place in given.items()
+            if place and "://" not in place and place != NO_STORE and (name != "llm" or os.path.isdir(place))})
     for path in (*changes["inputs"], changes["out"]):
         try:
             str(path).encode()
@@ -129,7 +135,9 @@ def absolute(spec: JobSpec) -> JobSpec:
 
 def spec_digest(spec: JobSpec) -> str:
     """Hexadecimal sha256 over what decides about a mask."""
-    content = spec.model_dump(mode="json", exclude=NOT_IN_DIGEST | {"vocabulary"})
+    content = spec.model_dump(mode="json", exclude=NOT_IN_DIGEST | {"vocabulary", "free"})
+    if spec.free is not None:
+        content["free"] = spec.free.model_dump(mode="json", include={"llm_digest", "descriptions_sha256", "detail"})
     return sha256_bytes(canonical_json(content | {"vocabulary": spec.vocabulary.digest}))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -12,15 +15,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
+from agents import open_store
 from parsers.errors import LexisegError
 from service.api.errors import responses
 from service.api.site import Admin, Site, the_site
+from service.app import cache_dir
+from workers.ledger.jobs import active_jobs
 from workers.ledger.schema import items, jobs, results, shards
 from workers.ledger.states import ItemState, JobState
 from workers.queue.health import broker_problem
 from workers.queue.settings import read_settings
+from workers.queue.stall import REASONS, find_stall
 
 router = APIRouter(tags=["health"])
+log = logging.getLogger("lexiseg.api")
+LOOKED_AT = 20
+"""Jobs that are asked for why they stand still, at each look: every question may take a second."""
 STAGES = ("decode", "score", "finish")
 
 
@@ -106,12 +116,55 @@ class SiteCollector:
         for stage, total in zip(STAGES, seconds, strict=True):
             spent.add_metric([stage], total or 0.0)
         yield spent
+        yield from llm_metrics()
+        settings = read_settings()
+        stalled = GaugeMetricFamily("lexiseg_stalled_jobs", "Jobs on which nothing has moved for LEXISEG_STALL_S, by "
+                                    "the likely reason; of those whose turn is next.", labels=["reason"])
+        found = [find_stall(self._site.ledger, job, settings) for job in active_jobs(self._site.ledger)[:LOOKED_AT]]
+        for reason in REASONS:
+            stalled.add_metric([reason], sum(stall is not None and stall.reason == reason for stall in found))
+        yield stalled
         memory = GaugeMetricFamily("lexiseg_device_memory_bytes", "Memory of the GPUs of this machine.",
                                    labels=["device", "kind"])
         for device, used, total in gpu_memory():
             memory.add_metric([device, "used"], used)
             memory.add_metric([device, "total"], total)
         yield memory
+
+
+def llm_metrics() -> Iterator[Metric]:
+    """What became of the questions to the language model, as far as the store of answers of this site has them."""
+    calls = CounterMetricFamily("lexiseg_llm_calls", "Calls of the language model whose answers were kept; an answer "
+                                "that was asked for again counts two.", labels=["task"])
+    answers = CounterMetricFamily("lexiseg_llm_answers", "Answers kept, by how they came about: first, repaired, or a "
+                                  "fallback without the model.", labels=["task", "outcome"])
+    counted = llm_outcomes()
+    for task in sorted({task for task, _ in counted}):
+        calls.add_metric([task], sum(number * (1 if outcome == "first" else 2)
+                                     for (of, outcome), number in counted.items() if of == task))
+    for (task, outcome), number in sorted(counted.items()):
+        answers.add_metric([task, outcome], number)
+    yield calls
+    yield answers
+
+
+def llm_outcomes() -> dict[tuple[str, str], int]:
+    """Task and outcome to the number of answers in the store; empty without a store."""
+    where = os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
+    if where == "none" or ("://" not in where and not Path(where).is_file()):
+        return {}
+    try:
+        store = open_store(where)
+    except LexisegError as error:
+        log.warning("the store of answers cannot be counted: %s", error)
+        return {}
+    try:
+        return store.outcomes()
+    except LexisegError as error:
+        log.warning("the store of answers cannot be counted: %s", error)
+        return {}
+    finally:
+        store.close()
 
 
 def gpu_memory() -> list[tuple[str, int, int]]:

@@ -26,10 +26,13 @@ class ApiSettings(BaseSettings):
                                                                                          "lexiseg tokens")
     max_pictures: int = Field(default=1_000_000, ge=1, description="of one job")
     max_classes: int = Field(default=2_000, ge=1, description="of one job")
+    max_llm_classes: int = Field(default=200, ge=1, description="of one vocabulary that the language model works on; "
+                                                                "it is asked at most twice for each")
     max_body: int = Field(default=8 << 20, ge=1024, description="bytes of a request that is no picture")
     max_upload: int = Field(default=256 << 20, ge=1024, description="bytes of one picture")
     max_open_jobs: int = Field(default=200, ge=1, description="jobs that are not over; more are told to come back")
     max_waiting: int = Field(default=64, ge=1, description="requests for one picture now, and progress streams, each")
+    head_timeout_s: float = Field(default=20.0, gt=0, description="for the head of a request to arrive")
     body_timeout_s: float = Field(default=60.0, gt=0, description="for a whole body to arrive; pictures get ten times "
                                                                   "as long")
     segment_timeout_s: float = Field(default=60.0, gt=0, description="for one picture now")

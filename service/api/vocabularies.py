@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from parsers.errors import Code
 from parsers.vocabulary import Vocabulary
@@ -14,6 +16,7 @@ from service.api.errors import ApiError, responses
 from service.api.site import Reader, Site, Submitter
 
 router = APIRouter(prefix="/v1/vocabularies", tags=["vocabularies"])
+_building = threading.Lock()
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["wards"])]
 
 
@@ -33,6 +36,15 @@ class VocabularyList(BaseModel):
 
     format_version: int = 1
     names: list[str]
+
+
+class BuildRequest(BaseModel):
+    """What a language model is to add."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"subclasses": 7, "clusters": True}]})
+
+    subclasses: int = Field(default=7, ge=0, le=10, description="for each class that has none")
+    clusters: bool = False
 
 
 def stored_vocabulary(site: Site, name: str) -> Vocabulary:
@@ -71,6 +83,36 @@ def write_vocabulary(site: Submitter, name: Name, content: dict[str, JsonValue])
     _check_free(site, name)
     vocabulary.save(_path(site, name))
     return _answer(name, vocabulary)
+
+
+@router.post("/{name}/build", responses=responses(404, 409, 502, 507))
+def build_stored(site: Submitter, name: Name, request: BuildRequest) -> VocabularyAnswer:
+    """Let the site's language model add subclasses and clusters to a stored vocabulary; what people wrote stays. It
+    takes seconds for each class. One is built at a time; another one is told to come back."""
+    from agents.vocabulary import build_vocabulary
+    from service.knowledge import LlmOptions, knowledge_source
+
+    llm = os.environ.get("LEXISEG_LLM")
+    if not llm:
+        raise ApiError(409, Code.LLM_UNAVAILABLE, "This site names no language model.", "Ask who runs the site to set "
+                       "LEXISEG_LLM, or build it there: lexiseg vocabulary build")
+    site.check_room()
+    vocabulary = stored_vocabulary(site, name)
+    _check_free(site, name)
+    if len(vocabulary.classes) > site.settings.max_llm_classes:
+        raise ApiError(422, Code.VOCABULARY_INVALID, f"The vocabulary has {len(vocabulary.classes):,} classes; at most "
+                       f"{site.settings.max_llm_classes:,} for the language model.", "Divide it.")
+    if not _building.acquire(blocking=False):
+        raise ApiError(429, "too-many", "Another vocabulary is being built.", "Ask again in half a minute.")
+    try:
+        with knowledge_source(LlmOptions(llm=llm)) as source:
+            built = build_vocabulary(source, vocabulary, subclasses=request.subclasses, clusters=request.clusters)
+    finally:
+        _building.release()
+    _check_free(site, name)
+    built.vocabulary.save(_path(site, name))
+    answer = _answer(name, built.vocabulary)
+    return answer.model_copy(update={"warnings": [*built.notes, *answer.warnings]})
 
 
 @router.post("/{name}/freeze", responses=responses(404))

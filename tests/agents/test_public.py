@@ -12,7 +12,7 @@ def test_public_names_are_exactly_these():
         "Answer", "Assignment", "CallSettings", "Clustering", "Description", "KnowledgeSource", "LanguageModel",
         "Partition", "Picture", "PicturePriors", "Plan", "Presence", "Store", "Subclasses", "assign_clusters",
         "check_presence", "cluster_categories", "describe_image", "extract_priors", "generate_subclasses", "make_tools",
-        "open_model", "open_store",
+        "open_model", "open_store", "tell_picture",
     ]
     assert all(hasattr(agents, name) for name in agents.__all__)
 

@@ -6,19 +6,31 @@ import asyncio
 import io
 import json
 import logging
+import socket
+import threading
+import time
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from parsers.errors import SettingError
+from agents.store import Entry, open_store
+from parsers.errors import InputError, OutputError, SettingError
 from service.api.app import create_app
 from service.api.guard import BodyLimit, JsonLines
 from service.api.health import gpu_memory
+from service.api.patience import patient_protocol
 from service.api.settings import ApiSettings, read_api_settings
+from service.api.site import Site
 from service.api.tokens import add_token, read_tokens, remove_token, who
 from service.serve import is_loopback, serve
+from tests.llm_server import llm_server
+from tests.servers import free_port
 
 DOG = {"classes": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]}
 
@@ -287,6 +299,22 @@ def test_metrics_count_pictures_and_gpu_memory(site, pictures, tmp_path, monkeyp
     assert 'lexiseg_device_memory_bytes{device="0",kind="used"}' in text
 
 
+def test_metrics_count_answers_of_the_language_model_and_jobs_that_stand_still(site, pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_STORE", str(tmp_path / "answers.sqlite"))
+    monkeypatch.setenv("LEXISEG_STALL_S", "0.01")
+    assert "lexiseg_llm_calls_total{" not in site.get("/metrics").text and not (tmp_path / "answers.sqlite").exists()
+    store = open_store(tmp_path / "answers.sqlite")
+    for number, outcome in enumerate(("first", "first", "repaired", "fallback")):
+        store.put(Entry(task="subclasses", model="m", model_digest="d", prompt_digest="p", schema_digest="s",
+                        input_digest=str(number), sampling={}, outcome=outcome))
+    store.close()
+    site.post("/v1/jobs", json={"inputs": ["."], "vocabulary": DOG})
+    text = site.get("/metrics").text
+    assert 'lexiseg_llm_calls_total{task="subclasses"} 6.0' in text
+    assert 'lexiseg_llm_answers_total{outcome="fallback",task="subclasses"} 1.0' in text
+    assert 'lexiseg_stalled_jobs{reason="no-dispatcher"} 1.0' in text
+
+
 def test_the_description_has_examples_and_the_version_of_the_format(site):
     document = site.get("/openapi.json").json()
     assert document["components"]["schemas"]["JobRequest"]["examples"]
@@ -301,3 +329,82 @@ def test_settings_that_cannot_be_meant_are_named(data, monkeypatch, name, value)
     monkeypatch.setenv(f"LEXISEG_API_{name}", value)
     with pytest.raises(SettingError, match=f"LEXISEG_API_{name}"):
         read_api_settings()
+
+
+def test_a_vocabulary_is_built_by_the_language_model_of_the_site(site, monkeypatch, tmp_path):
+    site.put("/v1/vocabularies/wards", json=DOG)
+    refusal(site.post("/v1/vocabularies/wards/build", json={"subclasses": 2}), 409, "llm-unavailable")
+    with llm_server() as server:
+        monkeypatch.setenv("LEXISEG_LLM", server.url)
+        monkeypatch.setenv("LEXISEG_STORE", str(tmp_path / "answers.sqlite"))
+        server.answer = lambda request: json.dumps({"names": ["poodle", "beagle"]} if "dog" in str(
+            request["messages"][-1]) else {"names": ["tabby cat", "siamese cat"]})
+        built = site.post("/v1/vocabularies/wards/build", json={"subclasses": 2})
+        assert built.status_code == 200, built.text
+        assert server.calls and built.json()["frozen"] is False
+        assert site.get("/v1/vocabularies/wards").json()["digest"] == built.json()["digest"]
+        refusal(site.post("/v1/vocabularies/nobody/build", json={}), 404, "vocabulary-invalid")
+        site.post("/v1/vocabularies/wards/freeze")
+        refusal(site.post("/v1/vocabularies/wards/build", json={}), 409, "vocabulary-conflict")
+    monkeypatch.setenv("LEXISEG_LLM", f"http://127.0.0.1:{free_port()}")
+    site.put("/v1/vocabularies/other", json=DOG)
+    away = site.post("/v1/vocabularies/other/build", json={})
+    refusal(away, 503, "llm-unavailable")
+    assert int(away.headers["Retry-After"]) > 0
+
+
+def test_the_language_model_is_not_asked_about_too_many_classes(open_site, monkeypatch):
+    site = open_site(max_llm_classes=1)
+    monkeypatch.setenv("LEXISEG_LLM", "http://127.0.0.1:1")
+    site.put("/v1/vocabularies/wards", json=DOG)
+    refusal(site.post("/v1/vocabularies/wards/build", json={}), 422, "vocabulary-invalid")
+
+
+@given(st.one_of(
+    st.sampled_from(["..", "../..", "/etc/passwd", "a/../../b", "\\..\\..", "C:\\x", "\0", "CON", "．．／etc", "‥/etc",
+                     "a/\u202e/..", "~root", "%2e%2e/x", "//etc"]), st.text(max_size=40)))
+@settings(max_examples=200)
+def test_no_path_leads_out_of_the_folders_of_a_site(root, text):
+    """Whatever a person gives: inside, or refused."""
+    site = Site(settings=ApiSettings(roots=str(root / "in"), outputs=root / "out", uploads=root / "up"), ledger=None,
+                open_to_all=True, streams=None, singles=None)
+    for ask, inside in ((site.inside, [root / "in", root / "up"]), (site.output, [root / "out"])):
+        try:
+            found = ask(text)
+        except (InputError, OutputError):
+            continue
+        assert any(found.is_relative_to(folder.resolve()) for folder in inside), (text, found)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("roots")
+    for name in ("in", "out", "up"):
+        (folder / name).mkdir()
+    return folder
+
+
+def test_a_head_that_never_ends_and_a_connection_without_one_are_closed(data):
+    """Slow clients hold no connection for long; those that ask are answered beside them."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(ApiSettings(), open_to_all=True), host="127.0.0.1", port=port,
+                                           http=patient_protocol(0.3), log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        silent, slow = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
+        slow.sendall(b"GET /health/live HTTP/1.1\r\nHost: site\r\nX-Slow: ")
+        for connection in (silent, slow):
+            connection.settimeout(30)
+            assert connection.recv(100) == b""
+            connection.close()
+        quick = httpx.Client(trust_env=False)
+        for _ in range(2):
+            assert quick.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
+            time.sleep(0.1)
+        quick.close()
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -15,9 +15,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
               "--overlap", "--precision", "--descriptions", "--device"]
 LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
+FREE = [*SEGMENTING, "--candidate-free", *LLM]
 OPTIONS = {
     "": ["--version"],
-    "segment": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay", "--confidence",
+    "segment": ["inputs", "--out", "--classes", "--vocabulary", *FREE, "--overlay", "--confidence",
                 "--draft", "--json"],
     "benchmark": ["--model", "--backend", "--variant", "--preset", "--ensemble", "--refine", "--tile", "--overlap",
                   "--precision", "--draft", "--device", "--size", "--images", "--classes", "--subclasses", "--rounds",
@@ -34,11 +35,11 @@ OPTIONS = {
     "doctor": ["--json"],
     "up": ["--workers", "--until-done"],
     "jobs": [],
-    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+    "jobs submit": ["inputs", "--out", "--classes", "--vocabulary", *FREE, "--overlay",
                     "--confidence", "--draft", "--priority", "--json"],
-    "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+    "jobs sample": ["inputs", "--out", "-n", "--classes", "--vocabulary", *FREE, "--overlay",
                     "--confidence", "--draft", "--json"],
-    "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *SEGMENTING, "--free", "--overlay",
+    "jobs estimate": ["inputs", "--out", "--classes", "--vocabulary", *FREE, "--overlay",
                       "--confidence", "--draft", "--measure", "--json"],
     "jobs list": ["--json"],
     "jobs show": ["job", "--json"],
@@ -50,6 +51,9 @@ OPTIONS = {
     "jobs export": ["job", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "jobs verify": ["job", "--json"],
     "serve": ["--host", "--port"],
+    "worker": ["kind", "--name"],
+    "dispatch": [],
+    "health": ["part", "--name", "--url"],
     "tokens": [],
     "tokens add": ["name", "--scope"],
     "tokens list": [],
@@ -65,6 +69,7 @@ OPTIONS = {
     "models": [],
     "models convert-llava-phi2": ["source", "target", "--vision-tower", "--dtype", "--json"],
     "models list": ["--json"],
+    "models pull": ["name", "--to", "--from", "--revision", "--endpoint"],
     "models verify": ["models"],
     "models convert-simseg": ["checkpoint", "--tokenizer", "--to", "--half"],
 }
@@ -144,7 +149,7 @@ def test_a_users_error_is_a_message_with_a_next_step(lexiseg, tmp_path):
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
         "error [setting-invalid]: Neither --classes nor --vocabulary was given.",
-        "  allowed: One of the two.",
+        "  allowed: One of the two, or --candidate-free.",
         '  next:    For example: --classes "dog, cat"']
 
 

@@ -4,7 +4,11 @@ import json
 
 import pytest
 
-from service import doctor
+from service import doctor, site_checks
+from tests.llm_server import llm_server
+from tests.servers import free_port
+from workers.ledger import open_ledger
+from workers.ledger.schema import meta
 
 
 def test_a_healthy_machine(lexiseg, models):
@@ -69,3 +73,78 @@ def test_switches(monkeypatch):
     check = doctor.check_switches()
     assert check.state == "warning"
     assert "HF_HUB_OFFLINE" in check.found
+
+
+def found(checks) -> dict:
+    return {check.name: check for check in checks}
+
+
+def test_the_parts_of_a_site_on_this_machine(lexiseg, models, tmp_path, monkeypatch, pictures):
+    monkeypatch.setenv("LEXISEG_DATA", str(tmp_path / "data"))
+    before = found(site_checks.site_checks())
+    assert "to be made" in before["ledger"].found and not (tmp_path / "data").exists()
+    assert lexiseg("jobs", "submit", pictures, "--classes", "dog", "--out", tmp_path / "out").exit_code == 0
+    after = found(site_checks.site_checks())
+    assert "schema version" in after["ledger"].found and after["jobs"].found == "1 active"
+    assert after["dispatcher"].state == "warning" and "lexiseg dispatch" in after["dispatcher"].next_step
+    assert after["language model"].state in ("ok", "warning")
+
+
+def test_a_job_that_stands_still_is_named(lexiseg, models, tmp_path, monkeypatch, pictures):
+    monkeypatch.setenv("LEXISEG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LEXISEG_STALL_S", "0.01")
+    lexiseg("jobs", "submit", pictures, "--classes", "dog", "--out", tmp_path / "out")
+    stalled = [check for check in site_checks.site_checks() if check.name.startswith("job ")]
+    assert len(stalled) == 1 and "no-dispatcher" in stalled[0].found and stalled[0].next_step
+    shown = lexiseg("jobs", "show", tmp_path / "out", "--json")
+    assert json.loads(shown.stdout)["stalled"]["reason"] == "no-dispatcher"
+    assert "nothing has moved" in lexiseg("jobs", "show", tmp_path / "out").stdout
+
+
+def test_a_ledger_of_a_newer_version_or_that_is_none(tmp_path, monkeypatch):
+    path = tmp_path / "l.sqlite"
+    monkeypatch.setenv("LEXISEG_LEDGER", str(path))
+    ledger = open_ledger(str(path))
+    with ledger.write() as connection:
+        connection.execute(meta.update().where(meta.c.key == "schema_version").values(value="99"))
+    ledger.close()
+    newer = found(site_checks.site_checks())["ledger"]
+    assert newer.state == "missing" and "99" in newer.found and "newer" in newer.next_step
+    path.write_bytes(b"no database at all" * 100)
+    assert found(site_checks.site_checks())["ledger"].state == "missing"
+
+
+def test_servers_that_do_not_answer(monkeypatch, tmp_path):
+    port = free_port()
+    monkeypatch.setenv("LEXISEG_LEDGER", f"postgresql://me:secret@127.0.0.1:{port}/db")
+    monkeypatch.setenv("LEXISEG_BROKER", f"amqp://me:secret@127.0.0.1:{port}//")
+    monkeypatch.setenv("LEXISEG_LLM", f"http://127.0.0.1:{port}/v1")
+    checks = found(site_checks.site_checks())
+    assert [checks[name].state for name in ("ledger", "queue")] == ["missing"] * 2
+    assert checks[f"language model http://127.0.0.1:{port}/v1"].state == "missing"
+    assert all(check.next_step for check in checks.values())
+    assert "secret" not in " ".join(check.found + check.next_step for check in checks.values())
+
+
+def test_of_several_language_models_one_that_is_away_is_a_warning(monkeypatch):
+    away = f"http://127.0.0.1:{free_port()}/v1"
+    with llm_server() as server:
+        checks = found(site_checks.check_llm(f"{server.url},{away}"))
+    assert checks[f"language model {server.url}"].state == "ok"
+    assert checks[f"language model {away}"].state == "warning"
+
+
+def test_settings_that_cannot_be_read(monkeypatch):
+    monkeypatch.setenv("LEXISEG_LEASE_S", "soon")
+    (check,) = site_checks.site_checks()
+    assert check.state == "missing" and "LEXISEG_LEASE_S" in check.found
+
+
+def test_gpus_that_torch_does_not_see(tmp_path, monkeypatch):
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 'NVIDIA H100'\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    check = doctor.check_device()
+    assert check.state == "warning" and "H100" in check.found and check.next_step

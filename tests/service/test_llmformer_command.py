@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from parsers.prepared import PreparedRow, write_prepared
 from parsers.priors import ObjectPrior, ScenePriors
-from vision.llmformer.prepared import PreparedRow, write_prepared
 
 
 @pytest.fixture
@@ -38,12 +38,13 @@ def test_names_are_looked_for_with_and_without_descriptions(lexiseg, models, sav
 
 def test_without_names_each_picture_has_those_of_its_description(lexiseg, models, saved_llmformer, pictures, said,
                                                                  tmp_path):
-    result = lexiseg("segment", pictures, "--backend", "llmformer", "--model", saved_llmformer, "--free",
-                     "--descriptions", said, "--out", tmp_path / "out")
+    result = lexiseg("segment", pictures, "--backend", "llmformer", "--model", saved_llmformer,
+                     "--candidate-free", "--descriptions", said, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     found = classes_found(tmp_path / "out")
     assert found["one.png"] == {"dog"} and found["two.png"] <= {"dog", "grass"} and found["three.png"] == set()
     assert json.loads((tmp_path / "out" / "classes.json").read_text())["1"] == "dog"
+    assert json.loads((tmp_path / "out" / "job.json").read_text())["spec"]["free"]["descriptions"] == str(said)
 
 
 def test_a_picture_without_a_description_fails_alone_and_is_named(lexiseg, models, saved_llmformer, pictures, said,
@@ -57,7 +58,7 @@ def test_a_picture_without_a_description_fails_alone_and_is_named(lexiseg, model
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (("--variant", "loda"), "has no option variant"), (("--free",), "no descriptions"),
+    (("--variant", "loda"), "has no option variant"), (("--candidate-free",), "--candidate-free and names"),
     (("--descriptions", "none.jsonl"), "none.jsonl cannot be read")])
 def test_options_that_do_not_fit_are_refused(lexiseg, models, saved_llmformer, pictures, tmp_path, options, message):
     result = lexiseg("segment", pictures, "--backend", "llmformer", "--model", saved_llmformer, "--classes", "dog",

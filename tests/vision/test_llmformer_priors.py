@@ -3,12 +3,9 @@
 import pytest
 import torch
 
-from parsers.errors import Code, DatasetError, ModelError, VocabularyError
+from parsers.errors import Code, ModelError
 from parsers.priors import ObjectPrior, RelationPrior, ScenePriors
-from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision.llmformer.config import WordsConfig
-from vision.llmformer.free import free_classes, free_vocabulary, merged_vocabulary
-from vision.llmformer.prepared import PreparedPriors, PreparedRow, named_classes, recall, write_prepared
 from vision.llmformer.priors import embed_priors, prior_phrases
 from vision.llmformer.words import load_words, write_table
 
@@ -74,66 +71,6 @@ def test_attributes_are_averaged_over_those_that_are_known():
     said = priors(thing("dog", "red", "unknown", "large"))
     batch = embed_priors([prior_phrases(said, 2, 2)], known, known, objects=2, relations=2, width=3)
     assert batch.attributes_BNc[0, 0].tolist() == [1.0, (len("red dog") + len("large dog")) / 2, 0.0]
-
-
-def row(key, said=DOGS):
-    return PreparedRow(image_id=key, prompt_id="simple", model_id="nobody", priors=said)
-
-
-def test_prepared_descriptions_survive_the_file(tmp_path):
-    path = tmp_path / "descriptions.jsonl"
-    write_prepared(path, [row("a.png"), row("b.png", priors())])
-    prepared = PreparedPriors.read(path)
-    assert len(prepared) == 2
-    assert prepared.of("a.png") == DOGS and prepared.of("b.png").objects == ()
-
-
-def test_a_picture_without_a_row_is_named(tmp_path):
-    path = tmp_path / "descriptions.jsonl"
-    write_prepared(path, [row("a.png")])
-    with pytest.raises(DatasetError, match=r"no description of 'c\.png'"):
-        PreparedPriors.read(path).of("c.png")
-
-
-@pytest.mark.parametrize(("content", "message"), [
-    ("{", "line 1"), ('{"format_version": 2}', "format_version"),
-    ("\n".join([row("a").model_dump_json()] * 2), "second time"), (None, "cannot be read"), (b"\xff\xfe", "UTF-8")])
-def test_a_damaged_file_is_refused(tmp_path, content, message):
-    path = tmp_path / "descriptions.jsonl"
-    if content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DatasetError, match=message):
-        PreparedPriors.read(path)
-
-
-def test_recall_counts_the_classes_that_are_named():
-    assert named_classes(DOGS, ["dog", "cat", "grass"]) == {"dog", "grass"}
-    assert named_classes(priors(thing("mammal")), ["cat", "car"], {"cat": "mammal"}) == {"cat"}
-    assert recall([(DOGS, ["dog", "cat"]), (priors(), ["car"])]) == pytest.approx(1 / 3)
-    assert recall([]) == 0
-
-
-def test_a_description_is_a_vocabulary():
-    vocabulary = free_vocabulary(DOGS)
-    assert [(entry.id, entry.name) for entry in vocabulary.classes] == [(1, "dog"), (2, "grass")]
-    assert free_vocabulary(None) is None and free_vocabulary(priors()) is None
-
-
-def test_only_what_is_said_stays_of_a_vocabulary():
-    vocabulary = Vocabulary(classes=(VocabularyClass(id=3, name="animal", subclasses=("dog", "cat")),
-                                     VocabularyClass(id=4, name="car"), VocabularyClass(id=9, name="grass")))
-    assert [entry.id for entry in free_classes(vocabulary, DOGS).classes] == [3, 9]
-    nothing = free_classes(vocabulary, None)
-    assert nothing.classes == () and nothing.background
-
-
-def test_descriptions_together_are_one_sorted_vocabulary():
-    merged = merged_vocabulary([DOGS, priors(thing("Ape"), thing("dog")), priors()])
-    assert [entry.name for entry in merged.classes] == ["ape", "dog", "grass"] or \
-        [entry.name for entry in merged.classes] == ["Ape", "dog", "grass"]
-    with pytest.raises(VocabularyError) as caught:
-        merged_vocabulary([priors()])
-    assert caught.value.code == Code.VOCABULARY_INVALID
 
 
 def test_vectors_from_a_file(tmp_path):

@@ -9,11 +9,11 @@ import torch
 
 import vision
 from parsers.errors import Code, DatasetError, ModelError, SettingError
+from parsers.prepared import PreparedRow, write_prepared
 from parsers.priors import ObjectPrior, ScenePriors
 from parsers.vocabulary import Vocabulary
 from vision import LlmformerSettings, Sample, load_segmenter, refine
 from vision.llmformer.directory import read_model
-from vision.llmformer.prepared import PreparedRow, write_prepared
 from vision.models import list_models, load_card, verify_model
 
 VOCABULARY = Vocabulary.from_names("dog, cat, grass, zebra")
@@ -82,19 +82,6 @@ def test_descriptions_from_a_file_are_those_given_with_the_picture(tiny_llmforme
     assert np.array_equal(by_file.scores_CHW, given.scores_CHW)
     with pytest.raises(DatasetError, match=r"'b\.png'"):
         told.score([Sample(image_HW3=picture(), vocabulary=VOCABULARY, key="b.png")])
-
-
-def test_without_candidates_only_what_is_said_is_answered(tiny_llmformer, tmp_path):
-    path = tmp_path / "descriptions.jsonl"
-    write_prepared(path, [PreparedRow(image_id=key, prompt_id="simple", model_id="nobody", priors=said)
-                          for key, said in (("a.png", DOG), ("b.png", ScenePriors(text="")))])
-    free = load_segmenter("llmformer", tiny_llmformer, device="cpu",
-                          settings=LlmformerSettings(batch_size=3, descriptions=str(path), free=True))
-    named, nothing = free.score([Sample(image_HW3=picture(), vocabulary=VOCABULARY, key=key)
-                                 for key in ("a.png", "b.png")])
-    assert named.names == ("dog", "grass")
-    assert nothing.class_ids == (0,)
-    assert (refine(picture(), nothing).labels_HW == 0).all()
 
 
 def test_a_name_of_unknown_words_wins_nothing(make_llmformer, tiny_llmformer):
@@ -179,7 +166,7 @@ def test_the_wrong_kind_of_model_is_refused(tiny_clip):
 
 
 @pytest.mark.parametrize("values", [
-    {"priors": "some"}, {"subclass_count": -1}, {"tile": 3}, {"overlap": 1.0}, {"batch_size": 0}, {"free": True}])
+    {"priors": "some"}, {"subclass_count": -1}, {"tile": 3}, {"overlap": 1.0}, {"batch_size": 0}])
 def test_settings_that_are_not_allowed(values):
     with pytest.raises(SettingError):
         LlmformerSettings(**values)

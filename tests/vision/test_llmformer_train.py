@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from parsers.errors import Code, DatasetError, ModelError, SettingError
+from parsers.prepared import PreparedPriors, recall
 from tests.vision.conftest import LLMFORMER
 from vision.datasets.pictograms import PictogramDataset
 from vision.llmformer.directory import read_model
 from vision.llmformer.model import Prediction, Predictions
-from vision.llmformer.prepared import PreparedPriors, recall
 from vision.train import llmformer as training
 from vision.train.llmformer_config import CONFIGS, DataConfig, LossConfig, TrainingConfig, read_training
 from vision.train.llmformer_data import IGNORED, FolderSource, LabelledPictures, SyntheticSource, cut, open_source
@@ -253,7 +253,7 @@ def test_labels_become_a_listing():
 
 
 def test_the_prepared_file_is_read_by_the_training(llmformer_base, tmp_path):
-    from vision.llmformer.prepared import write_prepared
+    from parsers.prepared import write_prepared
 
     path = tmp_path / "priors.jsonl"
     write_prepared(path, label_rows(SyntheticSource(8, ("dog", "cat", "grass"), 32), left_out=0.0))

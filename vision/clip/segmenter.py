@@ -6,7 +6,6 @@ patches; D embedding.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -37,7 +36,6 @@ HALF_FLOOR = 6e4
 """Logits are not lower than minus this: half precision ends at 65,504, and an infinite one would spoil what follows."""
 BACKGROUND = "background"
 """What SimSeg looks for besides the classes, literally."""
-WORD = re.compile(r"[^\W_]+")
 
 Texts = tuple[NameLists, torch.Tensor]
 
@@ -94,11 +92,7 @@ class ClipSegmenter:
     def unknown_words(self, vocabulary: Vocabulary) -> list[str]:
         """The words of the vocabulary that the model never saw, lower case, once each, in order; none where the card
         has no closed list of words."""
-        if self.card.known_words is None:
-            return []
-        known = {word for entry in self.card.known_words for word in _words(entry)}
-        names = name_lists(vocabulary, self.settings).words
-        return [word for word in dict.fromkeys(word for name in names for word in _words(name)) if word not in known]
+        return self.card.unknown_words(name_lists(vocabulary, self.settings).words)
 
     @property
     def draft_side(self) -> int | None:
@@ -113,12 +107,7 @@ class ClipSegmenter:
 
     def warnings(self, vocabulary: Vocabulary) -> list[str]:
         """Sentences for people: what this model cannot know of this vocabulary."""
-        unknown = set(self.unknown_words(vocabulary))
-        if not unknown:
-            return []
-        names = [name for name in name_lists(vocabulary, self.settings).words if unknown & set(_words(name))]
-        return [f"The model {self.card.name} was trained on a closed list of words that lacks "
-                f"{_listed(sorted(unknown))}; expect poor masks for {_listed(names)}."]
+        return self.card.warnings(name_lists(vocabulary, self.settings).words)
 
     def _texts(self, vocabularies: Sequence[Vocabulary]) -> list[Texts]:
         """The name lists and their table of text vectors (N, D) on the device, per vocabulary."""
@@ -280,11 +269,3 @@ def _in_batches(items: Iterator, size: int) -> Iterator[list]:
     if batch:
         yield batch
 
-
-def _words(name: str) -> list[str]:
-    return WORD.findall(name.lower())
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from parsers.errors import Code, ModelError
+from parsers.prepared import PreparedPriors
 from parsers.priors import ScenePriors
 from parsers.vocabulary import Vocabulary
 from vision.clip.encoder import choose_device
 from vision.clip.ensemble import NameLists, name_lists
 from vision.clip.settings import ClipSettings
 from vision.llmformer.directory import read_config, read_model
-from vision.llmformer.free import free_classes
 from vision.llmformer.model import Llmformer
-from vision.llmformer.prepared import PreparedPriors
 from vision.llmformer.priors import PriorPhrases, embed_priors, prior_phrases
 from vision.llmformer.settings import LlmformerSettings
 from vision.llmformer.words import Words, load_words, words_of
@@ -67,8 +66,7 @@ class LlmformerSegmenter:
         plans = [plan_windows(height, width, grid, tile=settings.tile, overlap=settings.overlap)
                  for height, width in sizes]
         told = [self._told(sample) for sample in samples]
-        texts = [self._texts(free_classes(sample.vocabulary, priors) if settings.free else sample.vocabulary)
-                 for sample, priors in zip(samples, told, strict=True)]
+        texts = [self._texts(sample.vocabulary) for sample in samples]
         phrases = [prior_phrases(priors if settings.priors == "given" else None, config.objects, config.relations)
                    for priors in told]
         canvases = [Canvas(plan, len(lists.class_ids)) for plan, (lists, _) in zip(plans, texts, strict=True)]

@@ -16,9 +16,7 @@ class LlmformerSettings:
     priors: str = "given"
     """`given`: the description that comes with a picture is used; `none`: it is not."""
     descriptions: str | None = None
-    """A file of prepared descriptions (`vision.llmformer.prepared`), for pictures that come without one."""
-    free: bool = False
-    """Candidate-free: of the vocabulary, each picture is searched only for the names of its own description."""
+    """A file of prepared descriptions (`parsers.prepared`), for pictures that come without one."""
     subclass_count: int | None = None
     """K: the first K subclasses of each class speak for it too; 0: none; None: all."""
     tile: int | None = None
@@ -31,9 +29,6 @@ class LlmformerSettings:
     def __post_init__(self) -> None:
         if self.priors not in PRIORS:
             raise _invalid("priors", self.priors, f"one of {', '.join(PRIORS)}")
-        if self.free and not self.descriptions:
-            raise SettingError(Code.SETTING_INVALID, "Candidate-free, and no descriptions.",
-                               "The names of a picture are those of its description.", "Give --descriptions FILE.")
         if self.subclass_count is not None and self.subclass_count < 0:
             raise _invalid("subclass_count", self.subclass_count, "0 or more")
         if self.tile is not None and self.tile < 16:

@@ -65,7 +65,7 @@ def _llmformer(given: argparse.Namespace) -> None:
                                     trained_by="python -m vision.train llmformer")
             print(card.model_dump_json(include={"name", "files"}))
         elif given.command == "llmformer-priors":
-            from vision.llmformer.prepared import write_prepared
+            from parsers.prepared import write_prepared
             from vision.train.llmformer_priors import Mistakes, validation_rows
 
             mistakes = Mistakes(left_out=given.left_out, mistaken=given.mistaken, added=given.added,

@@ -46,7 +46,7 @@ class DataConfig(BaseModel):
     vectors: VectorsConfig | None = None
     """Where the table of text vectors is made from, if it is missing."""
     priors: str | None = None
-    """A file of prepared descriptions (`vision.llmformer.prepared`); null: none is shown. Where it is missing,
+    """A file of prepared descriptions (`parsers.prepared`); null: none is shown. Where it is missing,
     pictograms and labelled folders get stand-ins (`vision.train.llmformer_priors`)."""
     prior_share: float = Field(default=0.9, ge=0, le=1)
     """Share of the pictures that are shown with their description."""

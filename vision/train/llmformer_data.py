@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from parsers.errors import Code, DatasetError
+from parsers.prepared import PreparedPriors
 from parsers.priors import ScenePriors
 from vision.datasets.base import EvalDataset
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import SpriteSheet, concepts, load_sheet, texture_names
 from vision.llmformer.config import LlmformerConfig
-from vision.llmformer.prepared import PreparedPriors
 from vision.llmformer.priors import PriorPhrases, prior_phrases
 from vision.train.llmformer_config import DataConfig
 from vision.train.llmformer_loss import IGNORED

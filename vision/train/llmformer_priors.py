@@ -17,13 +17,13 @@ import torch
 from numpy.random import Generator
 
 from parsers.errors import Code, DatasetError
+from parsers.prepared import PreparedRow, write_prepared
 from parsers.scene import parse_scenes
 from vision.datasets import open_dataset
 from vision.datasets.captions import with_article, write_caption
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene, SceneObject, SceneRelation
 from vision.datasets.sprites import concepts, texture_names
-from vision.llmformer.prepared import PreparedRow, write_prepared
 from vision.llmformer.words import write_table
 from vision.train.llmformer_config import TrainingConfig, VectorsConfig
 from vision.train.llmformer_data import IGNORED, PictogramSource, Source, open_source

@@ -33,6 +33,8 @@ class Claim:
     attempts: int
     """This one included."""
     item: InputItem
+    told: str = ""
+    """What is said of it, as JSON; empty in a job with candidates, and while it is to be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ class Committed:
     """None: the ledger knows no such job any more."""
 
 
-def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float, *, only_new: bool = False) -> tuple[Claim, ...]:
+def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float, *, only_new: bool = False,
+          untold: bool = False) -> tuple[Claim, ...]:
     """Takes what is to be done in a shard, in the order of names; empty if there is nothing for us.
 
     Items that were never tried come together. One that was tried before (its worker died) comes alone, so that a
     picture that kills its worker takes no other with it, and never with only_new. Each claim counts as an attempt: a
-    worker that dies cannot count any more.
+    worker that dies cannot count any more. untold: those of which it is to be said what they show; else those of which
+    that is said, or need not be.
     """
     now = time.time()
     taken = {"state": ItemState.RUNNING, "fence": items.c.fence + 1, "attempts": items.c.attempts + 1,
@@ -74,7 +78,8 @@ def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float, *, only_new
         if state not in (JobState.RUNNING, JobState.SUBMITTING):
             return ()
         expire(connection, now, shard_id)
-        queued = and_(items.c.shard_id == shard_id, items.c.state == ItemState.QUEUED)
+        queued = and_(items.c.shard_id == shard_id, items.c.state == ItemState.QUEUED,
+                      items.c.told.is_(None) if untold else items.c.told.is_not(None))
         rows = connection.execute(update(items).where(queued, items.c.attempts == 0).values(taken)
                                   .returning(*_CLAIMED)).all()
         if not rows and not only_new:
@@ -83,7 +88,8 @@ def claim(ledger: Ledger, shard_id: int, owner: str, lease_s: float, *, only_new
                                       .values(taken).returning(*_CLAIMED)).all()
         if rows:
             connection.execute(update(shards).where(shards.c.id == shard_id).values(sent=0))
-    claims = [Claim(row.id, row.fence, row.attempts, item_of(row.name, row.root, row.relative)) for row in rows]
+    claims = [Claim(row.id, row.fence, row.attempts, item_of(row.name, row.root, row.relative), row.told or "")
+              for row in rows]
     return tuple(sorted(claims, key=lambda entry: entry.item.name))
 
 
@@ -113,6 +119,22 @@ def commit(ledger: Ledger, job_id: str, finished: Sequence[Finished]) -> Committ
             connection.execute(delete(results).where(results.c.item_id.in_(ours)))
             connection.execute(insert(results), [rows[item_id] for item_id in ours])
         state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
+    return Committed(tuple(sorted(set(handed) - set(ours))), state)
+
+
+def hand_on(ledger: Ledger, job_id: str, told: Sequence[tuple[Claim, str]]) -> Committed:
+    """Hands in what is said of pictures, each only if it is still ours by its fence; they are queued for the next
+    stage as if never tried. All in one transaction."""
+    handed = {entry.item_id: (entry, said) for entry, said in told}
+    with ledger.write() as connection:
+        held = connection.execute(select(items.c.id, items.c.fence).with_for_update().where(
+            items.c.id.in_(list(handed)), items.c.state == ItemState.RUNNING)).all()
+        ours = [row.id for row in held if row.fence == handed[row.id][0].fence]
+        if ours:
+            connection.execute(_HAND_ON, [{"of": item_id, "said": handed[item_id][1]} for item_id in ours])
+        state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
+        if state == JobState.CANCELLED and ours:
+            connection.execute(update(items).where(items.c.id.in_(ours)).values(state=ItemState.CANCELLED))
     return Committed(tuple(sorted(set(handed) - set(ours))), state)
 
 
@@ -163,7 +185,13 @@ def expire(connection: Connection, now: float, shard_id: int | None = None) -> i
 
 
 def settle_shards(connection: Connection, shard_ids: Sequence[int]) -> None:
+    """A shard waits for a message when something in it is queued, but not for the next stage as long as it is being
+    said what its pictures show."""
     for shard_id in shard_ids:
+        if connection.execute(select(items.c.id).where(
+                items.c.shard_id == shard_id, items.c.state == ItemState.RUNNING, items.c.told.is_(None))
+                .limit(1)).first() is not None:
+            continue
         there = {state for (state,) in connection.execute(
             select(items.c.state).where(items.c.shard_id == shard_id, items.c.state.in_(OPEN_ITEMS)).distinct())}
         if not there or ItemState.QUEUED in there:
@@ -185,4 +213,7 @@ def line_of(result: Result) -> str:
 
 _FINISH = update(items).where(items.c.id == bindparam("of")).values(
     state=bindparam("to"), code=bindparam("why"), image_sha256=bindparam("sha256"), owner=None, lease_until=None)
-_CLAIMED = (items.c.id, items.c.fence, items.c.attempts, items.c.name, items.c.root, items.c.relative)
+_HAND_ON = update(items).where(items.c.id == bindparam("of")).values(
+    told=bindparam("said"), state=ItemState.QUEUED.value, fence=items.c.fence + 1, attempts=0, owner=None,
+    lease_until=None)
+_CLAIMED = (items.c.id, items.c.fence, items.c.attempts, items.c.name, items.c.root, items.c.relative, items.c.told)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, text, update
 
 from workers.ledger.claims import expire, settle_shards
 from workers.ledger.jobs import JobRow
-from workers.ledger.schema import items, jobs, shards
+from workers.ledger.schema import items, jobs, meta, shards
 from workers.ledger.states import OPEN_ITEMS, ItemState, JobState, ShardState
 from workers.ledger.store import Ledger
 
+DISPATCHER = "dispatcher:"
+"""How the keys of their signs of life begin."""
+_NOTE = text("INSERT INTO meta (key, value) VALUES (:key, :value) "
+             "ON CONFLICT (key) DO UPDATE SET value = excluded.value")
 AHEAD_S = 60.0
 """A message that was sent later than so far in the future was sent before the clock was set back."""
 
@@ -45,6 +50,13 @@ def hand_out(ledger: Ledger, job: JobRow, window: int) -> list[int]:
             .returning(shards.c.id)).scalars())
 
 
+def untold_shards(ledger: Ledger, shard_ids: Sequence[int]) -> set[int]:
+    """Those of the shards in which it is to be said what pictures show before any of them is segmented."""
+    with ledger.read() as connection:
+        return set(connection.execute(select(items.c.shard_id).distinct().where(
+            items.c.shard_id.in_(shard_ids), items.c.state.in_(OPEN_ITEMS), items.c.told.is_(None))).scalars())
+
+
 def unbegun_shard(ledger: Ledger, job: JobRow) -> int | None:
     """The first shard of a job whose message is under way and that nobody has tried; None if there is none, or while a
     job is running that is more urgent."""
@@ -56,7 +68,9 @@ def unbegun_shard(ledger: Ledger, job: JobRow) -> int | None:
         return connection.execute(
             select(shards.c.id).where(
                 shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED,
-                inside.where(items.c.state == ItemState.QUEUED, items.c.attempts == 0).exists(),
+                inside.where(items.c.state == ItemState.QUEUED, items.c.attempts == 0,
+                             items.c.told.is_not(None)).exists(),
+                ~inside.where(items.c.state == ItemState.QUEUED, items.c.told.is_(None)).exists(),
                 ~inside.where(items.c.state == ItemState.RUNNING).exists())
             .order_by(shards.c.id).limit(1)).scalar_one_or_none()
 
@@ -94,6 +108,27 @@ def forget_messages(ledger: Ledger, age_s: float) -> int:
         found = list(connection.execute(idle).scalars())
         settle_shards(connection, found)
     return len(found)
+
+
+def note_dispatcher(ledger: Ledger, host: str) -> None:
+    """A dispatcher on `host` gives a sign of life. Those that gave none for a day are forgotten."""
+    now = time.time()
+    with ledger.write() as connection:
+        connection.execute(_NOTE, {"key": DISPATCHER + host[:20], "value": repr(now)})
+        for name, at in _dispatchers(connection).items():
+            if now - at > 86_400:
+                connection.execute(delete(meta).where(meta.c.key == DISPATCHER + name))
+
+
+def dispatchers(ledger: Ledger) -> dict[str, float]:
+    """Host (its first 20 characters) to the time of its dispatcher's last sign of life, seconds since 1970."""
+    with ledger.read() as connection:
+        return _dispatchers(connection)
+
+
+def _dispatchers(connection: Connection) -> dict[str, float]:
+    found = connection.execute(select(meta.c.key, meta.c.value).where(meta.c.key.startswith(DISPATCHER)))
+    return {row.key.removeprefix(DISPATCHER): float(row.value) for row in found}
 
 
 def begin_finalising(ledger: Ledger, job: JobRow) -> bool:

@@ -37,8 +37,9 @@ class Intake:
         return Intake(self.added + other.added, self.changed + other.changed, self.known + other.known)
 
 
-def take_in(ledger: Ledger, job: JobRow, found: Iterable[InputItem]) -> Intake:
-    """Adds pictures to a job, in pieces; memory does not grow with their number.
+def take_in(ledger: Ledger, job: JobRow, found: Iterable[InputItem], *, untold: bool = False) -> Intake:
+    """Adds pictures to a job, in pieces; memory does not grow with their number. untold: it is to be said what they
+    show before they are segmented.
 
     One that is there already is left alone if size and time of change are those of then, or its content is; else
     it becomes a new item. A file that was reached before under another name counts once, by its first name. Raises
@@ -48,7 +49,7 @@ def take_in(ledger: Ledger, job: JobRow, found: Iterable[InputItem]) -> Intake:
     folders: dict[str, str] = {}
     iterator = iter(found)
     while chunk := list(islice(iterator, CHUNK)):
-        total = total.plus(_take_chunk(ledger, job, chunk, folders))
+        total = total.plus(_take_chunk(ledger, job, chunk, folders, untold))
         if len(folders) > 10_000:
             folders.clear()
     return total
@@ -80,7 +81,8 @@ def set_going(ledger: Ledger, job: JobRow, *, sample: int | None = None) -> None
     ledger.sync()
 
 
-def _take_chunk(ledger: Ledger, job: JobRow, chunk: Sequence[InputItem], folders: dict[str, str]) -> Intake:
+def _take_chunk(ledger: Ledger, job: JobRow, chunk: Sequence[InputItem], folders: dict[str, str],
+                untold: bool) -> Intake:
     fresh: dict[bytes, InputItem] = {}
     for item in chunk:
         fresh.setdefault(_source(item, folders), item)
@@ -102,7 +104,7 @@ def _take_chunk(ledger: Ledger, job: JobRow, chunk: Sequence[InputItem], folders
         _refuse_collisions(connection, job, added, fresh)
         rows = added + [replacement for _, replacement in changed]
         if rows:
-            connection.execute(insert(items), rows)
+            connection.execute(insert(items), [row | {"told": None if untold else ""} for row in rows])
     return Intake(len(added), len(changed), len(chunk) - len(added) - len(changed))
 
 

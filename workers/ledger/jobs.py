@@ -144,6 +144,28 @@ def finished_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[
         after = rows[-1].name
 
 
+def told_number(ledger: Ledger, job_id: str) -> int:
+    """Pictures of which it is said what they show."""
+    with ledger.read() as connection:
+        return connection.execute(select(func.count()).select_from(items).where(
+            items.c.job_id == job_id, items.c.told.is_not(None), items.c.told != "")).scalar_one()
+
+
+def told_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[str]:
+    """What is said of the finished pictures of a job, as JSON, in the order of their names; read piece by piece."""
+    after = ""
+    while True:
+        with ledger.read() as connection:
+            rows = connection.execute(
+                select(items.c.name, items.c.told).where(
+                    items.c.job_id == job_id, items.c.name > after, items.c.told.is_not(None), items.c.told != "",
+                    items.c.state.in_(FINISHED_ITEMS)).order_by(items.c.name).limit(chunk)).all()
+        yield from (row.told for row in rows)
+        if len(rows) < chunk:
+            return
+        after = rows[-1].name
+
+
 def item_names(ledger: Ledger, job_id: str, *conditions: ColumnElement[bool]) -> Iterator[str]:
     """Names of items in order, read piece by piece."""
     after = ""

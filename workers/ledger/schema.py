@@ -82,6 +82,8 @@ items = Table(
     Column("lease_until", Float),
     Column("code", String(32)),
     Column("image_sha256", String(64)),
+    Column("told", Text, server_default=""),        # JSON: what is said of it; null: to be said before it is segmented;
+                                                    # empty: names are given
     Index("items_by_name", "job_id", "name", unique=True),
     Index("items_by_source", "job_id", "source", unique=True),
     Index("items_by_shard", "shard_id", "state"),
@@ -103,7 +105,9 @@ results = Table(
     Index("results_by_time", "finished"),
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = ()
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    ("ALTER TABLE items ADD COLUMN told TEXT DEFAULT ''",),
+)
 """SQL statements that lead from version 1 + i to the next. A new ledger is made at the newest version at once."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 

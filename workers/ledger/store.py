@@ -33,6 +33,10 @@ class Ledger:
         """Where an SQLite file is."""
         return None if self._file is None else self._file.parent
 
+    @property
+    def is_postgresql(self) -> bool:
+        return self._engine.dialect.name == "postgresql"
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only looks. Raises JobError where the database does not answer."""
@@ -92,6 +96,16 @@ class Ledger:
 def open_ledger(url: str) -> Ledger:
     """The ledger at a path, `sqlite:///path` or `postgresql://user@host/name`, made if missing and brought up to the
     present schema. Raises JobError (`ledger-unavailable`)."""
+    ledger = connect(url)
+    with ledger.write() as connection:
+        if ledger.is_postgresql:  # two may come at once to an empty database
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7283945)")
+        migrate(connection)
+    return ledger
+
+
+def connect(url: str) -> Ledger:
+    """The ledger as it is: nothing is made or changed but the folder of an SQLite file. Raises JobError."""
     url, file = normal_url(url), None
     try:
         if url.startswith("sqlite"):
@@ -104,12 +118,7 @@ def open_ledger(url: str) -> Ledger:
             engine = create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 10})
     except (OSError, ArgumentError, NoSuchModuleError, ImportError) as error:
         raise unavailable(url.split("@")[-1], str(error)) from error
-    ledger = Ledger(engine, engine.url.render_as_string(hide_password=True), file)
-    with ledger.write() as connection:
-        if engine.dialect.name == "postgresql":  # two may come at once to an empty database
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7283945)")
-        migrate(connection)
-    return ledger
+    return Ledger(engine, engine.url.render_as_string(hide_password=True), file)
 
 
 def normal_url(url: str) -> str:

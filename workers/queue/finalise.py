@@ -16,13 +16,14 @@ from sqlalchemy import delete, update
 from parsers.errors import LexisegError
 from parsers.files import sha256_file
 from parsers.vocabulary import Vocabulary
-from workers.description import describe_job
+from workers.description import describe_job, name_warnings
 from workers.failpoints import reach
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import hold_finalising
 from workers.ledger.jobs import counts, finished_rows, get_job, last_finished, locate, requeue, stop_job
 from workers.ledger.schema import items, jobs, results
 from workers.outputs import FOLDERS, LineFile, job_timing, require_room, timing, write_classes, write_job
+from workers.queue.numbers import job_vocabulary, number_masks
 from workers.records import Job, MadeWith, ModelRecord, Problem
 from workers.report import write_report
 from workers.spec import JobSpec
@@ -47,11 +48,15 @@ def finalise(ledger: Ledger, job_id: str, *, lease_s: float, min_free_mb: float 
     spec = JobSpec.model_validate_json(job.spec)
     try:
         require_room(Path(spec.out), min_free_mb)
+        vocabulary = spec.vocabulary.frozen()
+        if spec.free is not None:
+            vocabulary = job_vocabulary(ledger, job_id).frozen()
+            number_masks(ledger, job_id, Path(spec.out), vocabulary, alive.hold_sometimes)
         if _requeue_damaged(ledger, job, Path(spec.out), alive):
             return False
         reach("checked")
         _sweep(Path(spec.out))
-        files = _write(ledger, job, spec, alive)
+        files = _write(ledger, job, spec, vocabulary, alive)
     except LexisegError as error:
         stop_job(ledger, job_id, error.code, str(error))
         raise
@@ -95,9 +100,9 @@ def _sweep(out: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _write(ledger: Ledger, job: JobRow, spec: JobSpec, alive: _Lease) -> dict[str, str]:
+def _write(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary, alive: _Lease) -> dict[str, str]:
     """Writes everything; path below OUT to sha256."""
-    out, vocabulary = Path(spec.out), spec.vocabulary.frozen()
+    out = Path(spec.out)
     vocabulary.save(out / "vocabulary.yaml")
     write_classes(out, vocabulary)
     number = _write_lines(ledger, job, out, alive)
@@ -127,6 +132,8 @@ def done_job(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary,
     """job.json of a job that is done."""
     made_with = MadeWith.model_validate(job.made_with) if job.made_with is not None else \
         MadeWith(model=ModelRecord(path=spec.model, sha256=""), versions={})  # every picture killed its worker
+    if spec.free is not None:
+        made_with = made_with.model_copy(update={"warnings": name_warnings(spec, vocabulary)})
     return describe_job(spec, vocabulary, made_with, state="done", total=total, counts=counts(ledger, job.id),
                         notes=job.notes.get("warnings", []),
                         unreadable=[Problem.model_validate(problem) for problem in job.notes.get("unreadable", [])])

@@ -33,6 +33,9 @@ class QueueSettings:
     """Seconds after which work is taken from a worker that gives no sign of life; it gives one every third of it."""
     stale_s: float = 120.0
     """Seconds after which a message that nobody has begun is sent again; twice as long after each time."""
+    stall_s: float = 300.0
+    """Seconds without a result after which a job that is running is reported as stalled, and its messages are sent
+    again if they may be lost."""
     window: int = 16
     """Shards of one job that are under way at once. Small, so that pausing and other jobs act fast."""
     shard_limit_s: float = 600.0
@@ -47,7 +50,7 @@ class QueueSettings:
         if not 0 <= self.min_free_mb < math.inf:
             raise SettingError(Code.SETTING_INVALID, f"LEXISEG_MIN_FREE_MB is {self.min_free_mb}.",
                                "Megabytes, 0 or more.", "Leave it out for the default.")
-        for name in ("lease_s", "stale_s", "window", "shard_limit_s"):
+        for name in ("lease_s", "stale_s", "stall_s", "window", "shard_limit_s"):
             value, limit = getattr(self, name), 3000
             if not 0 < value <= limit:
                 raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{name.upper()} is {value}.",
@@ -69,11 +72,14 @@ class QueueSettings:
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings:
-    """The settings in the environment. Raises SettingError."""
+    """The settings in the environment. Those of addresses, which may hold passwords, may be in a file that
+    LEXISEG_LEDGER_FILE or LEXISEG_BROKER_FILE names. Raises SettingError."""
     environment = os.environ if environment is None else environment
     values: dict[str, str | float | int] = {}
     for entry in fields(QueueSettings):
         text = environment.get(_variable(entry.name))
+        if not text and entry.name in ("ledger", "broker"):
+            text = _from_file(environment, _variable(entry.name) + "_FILE")
         if not text:
             continue
         try:
@@ -82,6 +88,18 @@ def read_settings(environment: Mapping[str, str] | None = None) -> QueueSettings
             raise SettingError(Code.SETTING_INVALID, f"{_variable(entry.name)} is {text!r}.", "A number.",
                                "Leave it out for the default.") from error
     return QueueSettings(**values)  # type: ignore[arg-type]
+
+
+def _from_file(environment: Mapping[str, str], variable: str) -> str | None:
+    """What is in the file that a variable names, as container engines hand over secrets."""
+    path = environment.get(variable)
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(Code.SETTING_INVALID, f"{variable} is {path!r}, which cannot be read: {error}.",
+                           "A file with one address.", "sh deploy/secrets.sh makes those of compose.yaml.") from error
 
 
 def _variable(name: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parsers.errors import Code, JobError, LexisegError
+from parsers.prepared import PreparedRow
 from parsers.vocabulary import Vocabulary
 from vision.types import Segmenter
 from workers.description import describe_job, load_backend, made_with
@@ -29,6 +30,7 @@ from workers.pipeline import Finishers, Outcome, default_workers, needs_processe
 from workers.queue.app import process_name
 from workers.records import MadeWith
 from workers.spec import JobSpec
+from workers.telling import Own, own_of
 
 COMMIT_ITEMS, COMMIT_S = 16, 1.0
 """Results are handed in together: at most so many, and none is kept for longer than this."""
@@ -55,6 +57,8 @@ class ClaimStream:
         self._first, self._further = first, further
         self.begun: deque[Claim] = deque()
         """Those that were given out, in order."""
+        self.told: dict[str, str] = {}
+        """What is said of each by its name, in a job without candidates."""
 
     def __len__(self) -> int:
         return len(self._first)
@@ -64,6 +68,8 @@ class ClaimStream:
         while claims:
             for entry in claims:
                 self.begun.append(entry)
+                if entry.told:
+                    self.told[entry.item.name] = entry.told
                 yield entry.item
             claims = self._further()
 
@@ -131,9 +137,13 @@ class ShardWorker:
             return claim(self._ledger, next_id, owner, self._lease_s, only_new=True)
 
         stream = ClaimStream(claims, claim_further)
+
+        def own(name: str) -> Own:
+            return own_of(PreparedRow.model_validate_json(stream.told.pop(name)), prepared.writer)
+
         outcomes = process(stream, prepared.segmenter, prepared.vocabulary, prepared.writer,
                            method=spec.refine, batch=spec.batch, device=spec.device, workers=spec.workers,
-                           finishers=prepared.finishers)
+                           finishers=prepared.finishers, own=own if spec.free is not None else None)
         is_broken = False
         try:
             with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
@@ -163,7 +173,7 @@ class ShardWorker:
         spec = JobSpec.model_validate_json(job.spec)
         segmenter = self._load(spec)
         vocabulary = spec.vocabulary.frozen()
-        self._agree(job, spec, vocabulary, segmenter)
+        self._agree(job, spec, vocabulary if spec.free is None else Vocabulary(classes=()), segmenter)
         count = spec.workers or default_workers(spec.refine)
         key = ("processes" if needs_processes(spec.refine) else "threads", count)
         if key not in self._pools:

@@ -15,14 +15,11 @@ from dataclasses import dataclass, field
 from parsers.errors import LexisegError
 from workers.ledger import open_ledger
 from workers.queue.app import make_app
-from workers.queue.dispatch import Dispatcher
+from workers.queue.dispatch import RETRY_S, TICK_S, Dispatcher
 from workers.queue.settings import QueueSettings
 
-TICK_S = 0.1
 RESTART_S = 2.0
 """Between the death of a worker and the next one in its place."""
-RETRY_S = 5.0
-"""Between attempts to reach a ledger or a queue that does not answer."""
 
 log = logging.getLogger("lexiseg")
 
@@ -48,7 +45,8 @@ class Supervisor:
     def __init__(self, settings: QueueSettings, *, workers: int = 1, devices: Sequence[str] = (),
                  include: Sequence[str] = ()) -> None:
         """workers: processes for pictures; devices: what CUDA_VISIBLE_DEVICES is to be for each of them (nothing is
-        set if left out); include: modules that each worker imports first, which may register backends."""
+        set if left out); include: modules that each worker imports first, which may register backends. A worker for
+        language models is added when a job needs one."""
         self._include = list(include)
         self._environment = settings.environment()
         self._ledger = open_ledger(settings.ledger)
@@ -108,6 +106,8 @@ class Supervisor:
                 place.process = None
 
     def _keep_workers(self) -> None:
+        if self._dispatcher.wants_llm and not any(place.kind == "llm" for place in self.places):
+            self.places.append(Place("llm", "1", {}))
         for place in self.places:
             if place.process is not None and place.process.poll() is not None:
                 log.warning("worker %s %s ended with %s; it is started again", place.kind, place.name,

@@ -6,6 +6,7 @@ import functools
 import logging
 import mmap
 import os
+import threading
 import time
 from typing import Any
 
@@ -15,9 +16,11 @@ from celery.signals import worker_process_shutdown, worker_shutting_down
 from parsers.errors import Code, JobError, LexisegError
 from workers.failpoints import reach
 from workers.ledger import Ledger, open_ledger
+from workers.ledger.clock import require_clock
 from workers.queue.finalise import finalise
 from workers.queue.settings import read_settings
 from workers.queue.shard import ShardWorker
+from workers.queue.telling import TellingWorker
 
 GO_ON_S = 5.0
 """A worker goes on with the next shards of a job by itself for so long, then it asks the queue, where another job may
@@ -27,8 +30,9 @@ ASIDE_S = 2.0
 """A worker that may not work on a job, or cannot reach the ledger, leaves its messages to the others for so long."""
 
 log = logging.getLogger("lexiseg")
+_first = threading.Lock()
 _stopping = mmap.mmap(-1, 1)
-"""Shared with the child that works: 1 when the worker was asked to stop."""
+"""Shared with the child that works, where there is one: 1 when the worker was asked to stop."""
 
 
 @worker_shutting_down.connect
@@ -68,10 +72,33 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
     _check(job_id, shard_id, digest)
     reach("delivered")
     try:
+        require_clock(child_ledger(os.getpid()), read_settings().lease_s)
         child_worker(os.getpid()).work(job_id, shard_id, digest)
     except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
         log.error("job %s, shard %s: %s", job_id, shard_id, error)
-        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE):
+        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE, Code.CLOCK_SKEW):
+            time.sleep(ASIDE_S)
+
+
+@functools.cache
+def teller(pid: int) -> TellingWorker:
+    """The language models of this process."""
+    return TellingWorker(child_ledger(pid), lease_s=read_settings().lease_s, is_stopping=is_stopping)
+
+
+@shared_task(name="lexiseg.tell", ignore_result=True)
+def tell_shard(job_id: str, shard_id: int, digest: str) -> None:
+    """Says what the pictures of a shard show, in a job without candidates."""
+    _check(job_id, shard_id, digest)
+    reach("delivered")
+    try:
+        with _first:
+            require_clock(child_ledger(os.getpid()), read_settings().lease_s)
+            worker = teller(os.getpid())
+        worker.work(job_id, shard_id, digest)
+    except LexisegError as error:
+        log.error("job %s, shard %s: %s", job_id, shard_id, error)
+        if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE, Code.CLOCK_SKEW):
             time.sleep(ASIDE_S)
 
 
@@ -81,6 +108,7 @@ def finalise_job(job_id: str, digest: str) -> None:
     _check(job_id, 0, digest)
     settings = read_settings()
     try:
+        require_clock(child_ledger(os.getpid()), settings.lease_s)
         finalise(child_ledger(os.getpid()), job_id, lease_s=settings.lease_s, min_free_mb=settings.min_free_mb)
     except LexisegError as error:
         log.error("job %s: %s", job_id, error)

@@ -1,8 +1,8 @@
-"""A worker's process: `python -m workers.queue.worker gpu|export [--name NAME] [--include MODULE]`.
+"""A worker's process: `lexiseg worker gpu|llm|export`, or `python -m workers.queue.worker KIND [--include MODULE]`.
 
 The parent holds the connection to the queue and answers for the child; the one child loads the model in its first task
-and keeps it. When whoever started the parent dies, the parent stops as if asked to; when the parent dies, so does the
-child.
+and keeps it. The work of `llm` is to wait for answers: it is done in threads of the parent. When whoever started the
+parent dies, the parent stops as if asked to; when the parent dies, so does the child.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import ctypes
 import importlib
 import multiprocessing
 import os
-import platform
 import signal
 import sys
 import warnings
@@ -21,10 +20,15 @@ from typing import Any
 from celery.platforms import SecurityWarning
 from celery.signals import worker_process_init
 
+from agents.offline import latch
 from workers.description import code_digest
 from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
+from workers.queue.health import worker_name
 from workers.queue.settings import read_settings
 
+TELLING_SHARDS = 2
+"""That a process asks about at once: the next one fills the gaps at the end of one. The questions in flight are those
+that the language model's settings allow, whichever shard they come from."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent dies."""
 
@@ -52,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="MODULE")
     parser.add_argument("--supervisor", type=int, metavar="PID")
     given = parser.parse_args(arguments)
+    latch()
     if given.supervisor is not None:
         die_with_parent(signal.SIGTERM)
         if os.getppid() != given.supervisor:
@@ -65,7 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     app.conf.include = [*app.conf.include, *given.include]
     queues = ",".join(queue_name(given.kind, priority) for priority in PRIORITIES)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # it tells root of pickle, which is not accepted here
-    worker = app.Worker(pool="prefork", concurrency=1, hostname=f"{given.kind}{given.name}@{platform.node()}",
+    pool, concurrency = ("threads", TELLING_SHARDS) if given.kind == "llm" else ("prefork", 1)
+    worker = app.Worker(pool=pool, concurrency=concurrency, hostname=worker_name(given.kind, given.name),
                         queues=queues, loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True,
                         without_heartbeat=True)
     worker.start()

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import inspect, select
 
 from parsers.errors import Code, JobError
-from workers.ledger import SCHEMA_VERSION, NewJob, commit, open_ledger
+from workers.ledger import SCHEMA_VERSION, NewJob, claim, commit, open_ledger
+from workers.ledger.dispatch import hand_out, untold_shards
 from workers.ledger.jobs import create_job, find_job, list_jobs, set_made_with
-from workers.ledger.schema import meta, migrate
+from workers.ledger.schema import MIGRATIONS, meta, migrate
 from workers.ledger.store import normal_url
 
 
@@ -29,18 +30,30 @@ def test_an_older_ledger_is_brought_up_to_date_and_keeps_its_jobs(ledger, make_j
     job = make_job()
     step = ("ALTER TABLE jobs ADD COLUMN colour TEXT", "UPDATE jobs SET colour = 'red'")
     with ledger.write() as connection:
-        migrate(connection, [step])
+        migrate(connection, [*MIGRATIONS, step])
     with ledger.read() as connection:
         assert connection.exec_driver_sql("SELECT colour FROM jobs").scalar_one() == "red"
-    assert version(ledger) == 2
+    assert version(ledger) == SCHEMA_VERSION + 1
     assert find_job(ledger, job.id).out == job.out
+
+
+def test_of_pictures_from_before_descriptions_nothing_is_to_be_said(ledger, make_job):
+    job = make_job()
+    with ledger.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE items DROP COLUMN told")
+        connection.execute(meta.update().values(value="1"))
+    with ledger.write() as connection:
+        migrate(connection)
+    assert version(ledger) == SCHEMA_VERSION
+    (shard, *_) = hand_out(ledger, find_job(ledger, job.id), 4)
+    assert untold_shards(ledger, [shard]) == set() and len(claim(ledger, shard, "me", 30)) == 4
 
 
 def test_a_step_that_fails_changes_nothing(ledger, make_job):
     make_job()
     with pytest.raises(JobError), ledger.write() as connection:
-        migrate(connection, [("ALTER TABLE jobs ADD COLUMN colour TEXT", "UPDATE nothing SET a = 1")])
-    assert version(ledger) == 1
+        migrate(connection, [*MIGRATIONS, ("ALTER TABLE jobs ADD COLUMN colour TEXT", "UPDATE nothing SET a = 1")])
+    assert version(ledger) == SCHEMA_VERSION
     with ledger.read() as connection:
         assert "colour" not in [column["name"] for column in inspect(connection).get_columns("jobs")]
 

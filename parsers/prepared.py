@@ -1,15 +1,18 @@
-"""Descriptions of a dataset's pictures, prepared once: a JSON Lines file, one row per picture.
+"""Descriptions of pictures, prepared once: a JSON Lines file, one row per picture.
 
-    {"format_version": 1, "image_id": "scene_0001_00000.png", "prompt_id": "simple", "model_id": "...", "priors": {...}}
+    {"format_version": 1, "image_id": "scene_0001_00000.png", "prompt_id": "simple", "model_id": "...", "priors": {...},
+     "presence": {"dog": true, "cat": false}}
 
 `priors` are `parsers.ScenePriors`. Whoever wrote the description, a language model or a person, the rows look the same.
+A job without candidates keeps the row of each picture in its results.jsonl, which can be read as such a file, too.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,13 +28,12 @@ class PreparedRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: Literal[1] = 1
-    image_id: str = Field(min_length=1)
-    """The dataset's key of the picture."""
-    prompt_id: str
-    """What was asked: `simple`, `detailed`, or the way the text was made."""
-    model_id: str
-    """Who answered."""
+    image_id: str = Field(min_length=1, description="the key of the picture in its dataset, its name in its job")
+    prompt_id: str = Field(description="what was asked: simple, detailed, or the way the text was made")
+    model_id: str = Field(description="who answered")
     priors: ScenePriors
+    presence: dict[str, bool | None] = Field(default={}, description="what was asked about by yes or no, and the "
+                                             "answer; null: there was none that could be used")
 
 
 class PreparedPriors:
@@ -43,17 +45,22 @@ class PreparedPriors:
     @classmethod
     def read(cls, path: Path) -> PreparedPriors:
         """Raises DatasetError: a file that cannot be read, a row that is not one, or a picture that occurs twice."""
-        allowed = "One JSON object a line: image_id, prompt_id, model_id, priors."
+        allowed = "One JSON object a line: image_id, prompt_id, model_id, priors; or the results.jsonl of a job."
         rows: dict[str, PreparedRow] = {}
         try:
             with path.open(encoding="utf-8") as file:
                 for number, line in enumerate(file, start=1):
                     try:
-                        row = PreparedRow.model_validate_json(line)
+                        value = _row_in(json.loads(line))
+                        if value is None:
+                            continue
+                        row = PreparedRow.model_validate(value)
                     except ValidationError as error:
                         problem = error.errors()[0]
                         raise _invalid(f"{path}, line {number}: {'.'.join(map(str, problem['loc']))} "
                                        f"{problem['msg']}.", allowed) from error
+                    except (ValueError, RecursionError) as error:
+                        raise _invalid(f"{path}, line {number} is not JSON.", allowed) from error
                     if row.image_id in rows:
                         raise _invalid(f"{path}, line {number}: {row.image_id!r} occurs a second time.", allowed)
                     rows[row.image_id] = row
@@ -63,11 +70,15 @@ class PreparedPriors:
             raise _invalid(f"{path} is not UTF-8.", allowed) from error
         return cls(rows, str(path))
 
-    def of(self, image_id: str) -> ScenePriors:
+    def row(self, image_id: str) -> PreparedRow:
         """Raises DatasetError that names the picture, if it has no row."""
         if image_id not in self.rows:
             raise _invalid(f"{self.where} has no description of {image_id!r}.", "A row for every picture.")
-        return self.rows[image_id].priors
+        return self.rows[image_id]
+
+    def of(self, image_id: str) -> ScenePriors:
+        """The priors alone; raises as `row`."""
+        return self.row(image_id).priors
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,6 +104,11 @@ def recall(present: Iterable[tuple[ScenePriors, Iterable[str]]], meaning: Mappin
         found += len(named_classes(priors, names, meaning))
         total += len(names)
     return found / total if total else 0.0
+
+
+def _row_in(line: Any) -> Any:
+    """A row as it is, or the one in a line of results.jsonl: None for a picture of which nothing was said."""
+    return line["told"] if isinstance(line, dict) and "told" in line else line
 
 
 def _invalid(given: str, allowed: str) -> DatasetError:

@@ -1,0 +1,136 @@
+"""`lexiseg doctor` beyond this machine: ledger, queue, workers, dispatcher, language models."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from sqlalchemy import inspect, select
+
+from agents.card import find_llm
+from parsers.errors import LexisegError
+from service.check import Check
+from workers.ledger import Ledger
+from workers.ledger.clock import clock_ahead_s
+from workers.ledger.dispatch import dispatchers
+from workers.ledger.jobs import active_jobs
+from workers.ledger.schema import SCHEMA_VERSION, meta
+from workers.ledger.store import connect
+from workers.queue.app import KINDS
+from workers.queue.health import broker_problem, count_workers
+from workers.queue.settings import QueueSettings, read_settings
+from workers.queue.stall import SILENT_S, find_stall, llm_problem
+
+LOOKED_AT = 20
+"""Jobs that are asked for why they stand still: every question may take a second."""
+
+
+def site_checks() -> list[Check]:
+    """All of them. Nothing is made or changed."""
+    try:
+        settings = read_settings()
+    except LexisegError as error:
+        return [Check(name="settings", state="missing", found=error.given, next_step=error.next_step)]
+    return [*check_ledger(settings), *check_queue(settings), *check_llm(os.environ.get("LEXISEG_LLM") or "pocket")]
+
+
+def check_ledger(settings: QueueSettings) -> list[Check]:
+    """Does it answer, is its schema ours, and do its clock and ours agree? What its jobs and dispatchers do."""
+    where = settings.ledger.split("@")[-1]
+    if "://" not in settings.ledger and not Path(settings.ledger).expanduser().exists():
+        return [Check(name="ledger", state="ok", found=f"{where}, to be made by the first job")]
+    try:
+        ledger = connect(settings.ledger)
+    except LexisegError as error:
+        return [_failed("ledger", error)]
+    try:
+        return [_check_schema(ledger, where), *_check_clock(ledger, settings), *_check_jobs(ledger, settings)]
+    except LexisegError as error:
+        return [_failed("ledger", error)]
+    finally:
+        ledger.close()
+
+
+def check_queue(settings: QueueSettings) -> list[Check]:
+    """Does the broker answer, and does somebody take messages?"""
+    where = settings.broker.split("@")[-1]
+    problem = broker_problem(settings)
+    if problem is not None:
+        return [Check(name="queue", state="missing", found=f"{where} does not answer: {problem}",
+                      next_step="Start it, or correct LEXISEG_BROKER; the ledger keeps every job.")]
+    found = [Check(name="queue", state="ok", found=where)]
+    counted = {kind: count_workers(settings, kind) for kind in KINDS}
+    if None in counted.values():
+        return found
+    said = ", ".join(f"{kind} {number}" for kind, number in counted.items())
+    without = [kind for kind in ("gpu", "export") if not counted[kind]]
+    if without:
+        return [*found, Check(name="workers", state="warning", found=said,
+                              next_step=f"lexiseg up, or lexiseg worker {without[0]}")]
+    return [*found, Check(name="workers", state="ok", found=said)]
+
+
+def check_llm(llm: str) -> list[Check]:
+    """Each server of LEXISEG_LLM, or the model directory."""
+    if "://" not in llm:
+        try:
+            return [Check(name="language model", state="ok", found=str(find_llm(llm)))]
+        except LexisegError as error:
+            return [Check(name="language model", state="warning", found=error.given, next_step=error.next_step)]
+    problems = {url: llm_problem(url) for url in (text.strip() for text in llm.split(",")) if url}
+    answers = [url for url, problem in problems.items() if problem is None]
+    return [Check(name=f"language model {url}", state="ok", found="answers") if problem is None else
+            Check(name=f"language model {url}", state="warning" if answers else "missing", found=problem,
+                  next_step="Start it (docs/serving.md), or correct LEXISEG_LLM.")
+            for url, problem in problems.items()]
+
+
+def _check_schema(ledger: Ledger, where: str) -> Check:
+    with ledger.read() as connection:
+        version = (connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+                   if inspect(connection).has_table("meta") else None)
+    if version is None:
+        return Check(name="ledger", state="ok", found=f"{where}, empty; the first job makes its tables")
+    if int(version) > SCHEMA_VERSION:
+        return Check(name="ledger", state="missing", found=f"{where} has schema version {version}; this lexiseg knows "
+                     f"versions up to {SCHEMA_VERSION}", next_step="Use the lexiseg that made it, or a newer one.")
+    older = int(version) < SCHEMA_VERSION
+    return Check(name="ledger", state="ok", found=f"{where}, schema version {version}"
+                 + (f"; the next command brings it to {SCHEMA_VERSION}" if older else ""))
+
+
+def _check_clock(ledger: Ledger, settings: QueueSettings) -> list[Check]:
+    if not ledger.is_postgresql:
+        return []
+    ahead = clock_ahead_s(ledger)
+    found = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the ledger's" if ahead else "as the ledger's"
+    if abs(ahead) > settings.lease_s / 3:
+        return [Check(name="clock", state="missing", found=f"{found}; workers here take no work",
+                      next_step="Set the clocks of all hosts by one source, for example: chronyc makestep")]
+    return [Check(name="clock", state="ok", found=found)]
+
+
+def _check_jobs(ledger: Ledger, settings: QueueSettings) -> list[Check]:
+    with ledger.read() as connection:
+        if not inspect(connection).has_table("jobs"):
+            return []
+    found = active_jobs(ledger)
+    signs = {host: time.time() - at for host, at in dispatchers(ledger).items()}
+    alive = [host for host, age in signs.items() if age < SILENT_S]
+    checks = [Check(name="jobs", state="ok", found=f"{len(found)} active")]
+    if alive:
+        checks.append(Check(name="dispatcher", state="ok", found=", ".join(sorted(alive))))
+    elif found:
+        checks.append(Check(name="dispatcher", state="warning", found="none has given a sign of life for "
+                            f"{SILENT_S:.0f} s, and jobs wait", next_step="lexiseg up, or lexiseg dispatch"))
+    for job in found[:LOOKED_AT]:
+        stall = find_stall(ledger, job, settings)
+        if stall is not None:
+            checks.append(Check(name=f"job {job.id}", state="warning", found=f"nothing has moved for "
+                                f"{stall.seconds:.0f} s [{stall.reason}] {stall.message}", next_step=stall.next_step))
+    return checks
+
+
+def _failed(name: str, error: LexisegError) -> Check:
+    return Check(name=name, state="missing", found=error.given, next_step=error.next_step)

@@ -1,0 +1,139 @@
+"""The stage before the masks in a job without candidates: what the pictures of a shard show."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+
+from agents.parallel import in_order
+from parsers.errors import JobError, LexisegError
+from parsers.prepared import PreparedRow
+from workers.failpoints import reach
+from workers.ledger import Claim, Finished, Ledger, claim, commit, hand_on, release, renew
+from workers.ledger.claims import settle
+from workers.ledger.jobs import JobRow, get_job, note_problem, stop_job
+from workers.ledger.states import JobState
+from workers.outputs import failure
+from workers.queue.app import process_name
+from workers.queue.shard import kept_alive
+from workers.spec import CandidateFree, JobSpec
+from workers.telling import Telling, concerns_all, open_telling, try_to_tell
+
+COMMIT_ITEMS, COMMIT_S = 16, 2.0
+"""Answers are handed in together: at most so many, and none is kept for longer than this."""
+
+log = logging.getLogger("lexiseg")
+
+
+class TellingWorker:
+    """Asks about the pictures of shards, several shards at a time in threads, and keeps the language model between
+    them. What is said is in the ledger with the picture, and the answers of the language model are in its store, so
+    that none is asked for twice."""
+
+    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool]) -> None:
+        self._ledger, self._lease_s, self._is_stopping = ledger, lease_s, is_stopping
+        self._open: dict[CandidateFree, Telling] = {}
+        self._stack = ExitStack()
+        self._opening = threading.Lock()
+
+    def work(self, job_id: str, shard_id: int, digest: str) -> None:
+        """Claims, asks and hands in until nothing in the shard is left to be said, the job is halted, or we are to
+        stop. A picture of which nothing can be said fails with the reason; what concerns all pictures stops the job
+        and is raised as LexisegError."""
+        job = get_job(self._ledger, job_id)
+        if job is None or not job.digest.startswith(digest) or job.state not in (JobState.RUNNING, JobState.SUBMITTING):
+            return
+        free = JobSpec.model_validate_json(job.spec).free
+        if free is None:
+            return
+        try:
+            while not self._is_stopping() and self._work_claim(job, shard_id, free):
+                pass
+        except JobError as error:
+            note_problem(self._ledger, job_id, error.code, str(error))
+            raise
+        except LexisegError as error:
+            stop_job(self._ledger, job_id, error.code, str(error))
+            raise
+        finally:
+            settle(self._ledger, shard_id)
+            reach("settled")
+
+    def close(self) -> None:
+        """Gives up the language model."""
+        self._stack.close()
+
+    def _work_claim(self, job: JobRow, shard_id: int, free: CandidateFree) -> bool:
+        """One claim; True if another one may follow."""
+        owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"
+        claims = claim(self._ledger, shard_id, owner, self._lease_s, untold=True)
+        if not claims:
+            return False
+        reach("claimed")
+        ready: list[tuple[Claim, PreparedRow | Exception]] = []
+        since, state, is_broken = time.monotonic(), str(JobState.RUNNING), False
+        try:
+            with kept_alive(self._ledger, owner, self._lease_s):
+                ask, parallel = self._asker(free)
+                with closing(in_order(ask, claims, parallel)) as answers:
+                    for entry, said in zip(claims, answers, strict=True):
+                        reach("told")
+                        ready.append((entry, said))
+                        if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
+                            state = self._hand_in(job, ready)
+                            ready, since = [], time.monotonic()
+                            if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
+                                return False
+                    if ready:
+                        state = self._hand_in(job, ready)
+        except Exception as error:
+            is_broken = not isinstance(error, LexisegError)
+            raise
+        finally:
+            if is_broken:  # nobody foresaw it: it counts as a death, so that it does not go on for ever
+                renew(self._ledger, owner, 0)
+            else:
+                release(self._ledger, owner)
+        return state in (JobState.RUNNING, JobState.SUBMITTING)
+
+    def _asker(self, free: CandidateFree) -> tuple[Callable[[Claim], PreparedRow | Exception], int]:
+        """What says something of a picture, and of how many at once. A language model that does not answer even to be
+        opened is the failure of each picture."""
+        try:
+            telling = self._telling(free)
+        except LexisegError as error:
+            if concerns_all(error):
+                raise
+            unopened = error
+            return lambda entry: unopened, 1
+        return lambda entry: try_to_tell(telling, entry.item), telling.parallel
+
+    def _telling(self, free: CandidateFree) -> Telling:
+        """The language model of a job; kept, since other threads and further jobs may ask the same."""
+        with self._opening:
+            if free not in self._open:
+                self._open[free] = self._stack.enter_context(open_telling(free))
+            return self._open[free]
+
+    def _hand_in(self, job: JobRow, ready: Sequence[tuple[Claim, PreparedRow | Exception]]) -> str:
+        """What was said into the ledger, and failures where they end; the state of the job then."""
+        reach("telling")
+        told = [(entry, said.model_dump_json()) for entry, said in ready if isinstance(said, PreparedRow)]
+        failed = [Finished(entry, failure(entry.item.name, said), (), 0.0, 0.0, 0.0)
+                  for entry, said in ready if isinstance(said, Exception)]
+        lost: list[int] = []
+        state: str | None = None
+        if told:
+            handed = hand_on(self._ledger, job.id, told)
+            lost, state = [*handed.lost], handed.job_state
+        if failed:
+            committed = commit(self._ledger, job.id, failed)
+            lost, state = [*lost, *committed.lost], committed.job_state
+        reach("handed-on")
+        if lost:
+            log.warning("job %s: what was said of %d pictures came too late", job.id, len(lost))
+        return state or ""
