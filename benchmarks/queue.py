@@ -101,6 +101,7 @@ def pocket(images: int, rounds: int, work: Path) -> dict[str, Any]:
     speeds: dict[str, list[float]] = {"in process": [], "one worker": [], "two workers": []}
     for number in range(rounds):
         speeds["in process"].append(run_alone(work, "pocket")["images/s"])
+        print(json.dumps(speeds), file=sys.stderr, flush=True)
         for workers, name in ((1, "one worker"), (2, "two workers")):
             with site(workers) as ledger:
                 warm = make_spec(work, f"warm{number}{workers}", "pocket")
@@ -108,6 +109,7 @@ def pocket(images: int, rounds: int, work: Path) -> dict[str, Any]:
                 job = submit(ledger, make_spec(work, f"out{number}{workers}", "pocket"), shard_size=32).job
                 wait(ledger, job.id)
                 speeds[name].append(handed_in_per_s(ledger, job.id))
+            print(json.dumps(speeds), file=sys.stderr, flush=True)
     alone, one, two = (statistics.median(found) for found in speeds.values())
     return {"images": images, "images/s": {name: [round(speed, 2) for speed in found]
                                            for name, found in speeds.items()},

@@ -105,9 +105,9 @@ def test_a_fitting_machine_passes_in_silence(tmp_path):
 def test_servers_are_asked_for_only_where_tests_run(tmp_path):
     add_commands(tmp_path, "git", "make", "g++", "python3")
     done = check_prerequisites(tmp_path, "--packages", LEXISEG_SERVERS="1")
-    assert set(done.stdout.split()) <= {"redis-server", "rabbitmq-server", "postgresql"}
-    assert {"redis-server", "rabbitmq-server"} <= set(done.stdout.split())
-    add_commands(tmp_path, "redis-server", "rabbitmq-server", "postgres")
+    assert set(done.stdout.split()) <= {"redis-server", "rabbitmq-server", "postgresql", "iproute2"}
+    assert {"redis-server", "rabbitmq-server", "iproute2"} <= set(done.stdout.split())
+    add_commands(tmp_path, "redis-server", "rabbitmq-server", "postgres", "ip")
     assert check_prerequisites(tmp_path, LEXISEG_SERVERS="1").returncode == 0
 
 
