@@ -224,7 +224,7 @@ def wipe() -> None:
         client.flushall()
 
 
-def make_spec(work: Path, name: str, backend: str = "noop") -> JobSpec:
+def make_spec(work: Path, name: str, backend: str = "noop", batch: int = 4) -> JobSpec:
     """A job over the pictures, for the free backend or the pocket model."""
     if backend == "noop":
         words, model = ["dog", "cat", "tree", "car"], "noop"
@@ -234,7 +234,7 @@ def make_spec(work: Path, name: str, backend: str = "noop") -> JobSpec:
 
         words, backend, model = list(CLASSES), "clip", str(resolve_model(None, "clip"))
     return JobSpec(inputs=(str(work / "in"),), vocabulary=Vocabulary.from_names(words), out=str(work / name),
-                   backend=backend, model=model, device="cpu", workers=1, batch=4)
+                   backend=backend, model=model, device="cpu", workers=1, batch=batch)
 
 
 def save_pictures(folder: Path, count: int, *, seed: int, backend: str = "noop") -> None:

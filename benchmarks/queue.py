@@ -46,6 +46,8 @@ from workers.submit import submit
 EARLY = 10_000
 """Memory is to stay flat from so many pictures on."""
 SHARD = 64
+BATCH = 16
+"""Pictures that the model is given at once, as in any job."""
 
 
 def overhead(images: int, work: Path) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def overhead(images: int, work: Path) -> dict[str, Any]:
     memory: list[tuple[int, float, float]] = []
     with site(1) as ledger:
         started = time.perf_counter()
-        job = submit(ledger, make_spec(work, "out"), shard_size=SHARD).job
+        job = submit(ledger, make_spec(work, "out", batch=BATCH), shard_size=SHARD).job
         submit_s = time.perf_counter() - started
         first, command_ms = None, 0.0
         while True:
@@ -104,9 +106,9 @@ def pocket(images: int, rounds: int, work: Path) -> dict[str, Any]:
         print(json.dumps(speeds), file=sys.stderr, flush=True)
         for workers, name in ((1, "one worker"), (2, "two workers")):
             with site(workers) as ledger:
-                warm = make_spec(work, f"warm{number}{workers}", "pocket")
+                warm = make_spec(work, f"warm{number}{workers}", "pocket", BATCH)
                 wait(ledger, submit(ledger, warm, shard_size=4).job.id)  # loads the model in each worker
-                job = submit(ledger, make_spec(work, f"out{number}{workers}", "pocket"), shard_size=32).job
+                job = submit(ledger, make_spec(work, f"out{number}{workers}", "pocket", BATCH), shard_size=32).job
                 wait(ledger, job.id)
                 speeds[name].append(handed_in_per_s(ledger, job.id))
             print(json.dumps(speeds), file=sys.stderr, flush=True)
@@ -231,7 +233,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.alone:
         started, cpu = time.perf_counter(), time.process_time()
-        summary = run_job(make_spec(Path(given.alone[0]), "alone", given.alone[1]))
+        summary = run_job(make_spec(Path(given.alone[0]), "alone", given.alone[1], BATCH))
         print(json.dumps({"all s": time.perf_counter() - started, "cpu s": time.process_time() - cpu,
                           "images/s": summary.images_per_s}))
         return
