@@ -31,19 +31,23 @@ def plan_request(source: KnowledgeSource, request: str, reader: SceneReader) -> 
                            f"A sentence of at most {MAX_REQUEST} characters.",
                            'For example: lexiseg ask "mask every dog next to a bench" pictures/ --out out')
     return source.answer(Question(
-        task="plan", record=Plan, read=read_plan, fallback=lambda answers: rules_plan(request, reader),
+        task="plan", record=Plan, read=lambda answer: read_plan(answer, request),
+        fallback=lambda answers: rules_plan(request, reader),
         schema=plan_schema(), values={"request": quoted(request)}, max_tokens=256))
 
 
-def read_plan(answer: RawAnswer) -> Plan:
+def read_plan(answer: RawAnswer, request: str) -> Plan:
     """The plan in an answer, with each target once and only filters that say something. Raises AnswerError: no plan,
-    a target that is no name, a filter of something else, nothing to look for."""
+    a target that is no name, a filter of something else, nothing to look for, or names that the request does not say
+    (a small model may misspell what it copies)."""
     found = read_model(answer.text, Plan)
+    spoken = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", request)
     targets: dict[str, str] = {}
     for target in found.targets:
         name = normalise_name(target)
         if problem := name_problem(name) or (len(name.split()) > MAX_WORDS and "is a sentence"):
             raise AnswerError(Code.ANSWER_UNFIT, f"The target {shorten(target)} {problem}.")
+        _require_said(name, spoken)
         targets.setdefault(name_key(name), name)
     filters = []
     for one in found.filters:
@@ -51,12 +55,20 @@ def read_plan(answer: RawAnswer) -> Plan:
             continue
         if one.target.strip() and name_key(one.target) not in targets:
             raise AnswerError(Code.ANSWER_UNFIT, f"There is a filter of {shorten(one.target)}, which is no target.")
+        _require_said(f"{one.attribute} {one.object}", spoken)
         filters.append(Filter(target=targets.get(name_key(one.target), ""), attribute=normalise_name(one.attribute),
                               relation=normalise_name(one.relation), object=normalise_name(one.object)))
     if not targets and not found.candidate_free:
         raise AnswerError(Code.ANSWER_UNFIT, "The plan has nothing to look for.")
     return Plan(targets=tuple(targets.values()), subclasses=found.subclasses and bool(targets),
                 candidate_free=found.candidate_free, filters=tuple(dict.fromkeys(filters)))
+
+
+def _require_said(name: str, spoken: list[str]) -> None:
+    """Raises AnswerError for a name with a word that is not among the spoken ones, in either number."""
+    for word in name.split():
+        if not any(same_thing(word, one) for one in spoken):
+            raise AnswerError(Code.ANSWER_UNFIT, f"{shorten(word)} is in the plan, but not in the request.")
 
 
 def rules_plan(request: str, reader: SceneReader) -> Plan:

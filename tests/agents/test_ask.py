@@ -9,6 +9,9 @@ from agents.ask import MAX_REFINEMENTS, JobFunctions, ask
 from agents.geometry import SeenRegion
 from parsers.reader import SceneReader
 
+REQUEST = "every dog, red car, animal and whatever is next to the bench or on the sand"
+"""Has the words of all plans below; which of them is meant is up to the server."""
+
 
 def region(number, name, box):
     return SeenRegion(id=number, name=name, box=box, area=box[2] * box[3], score=0.9)
@@ -54,7 +57,7 @@ def answering(plan_text, description, yes=lambda question: True, names=()):
 def run(llm, make_source, tmp_path):
     def run(job, answer, pictures=("1",)):
         llm.answer = answer
-        return ask(make_source(tmp_path / "store"), "a request", list(pictures), reader=SceneReader(),
+        return ask(make_source(tmp_path / "store"), REQUEST, list(pictures), reader=SceneReader(),
                    job=job.functions())
     return run
 

@@ -35,7 +35,7 @@ def test_a_plan_from_one_structured_answer(llm, source):
     (written([], True, True), Plan(candidate_free=True)),
 ])
 def test_plans_are_put_in_order(answer, plan):
-    assert read_plan(RawAnswer(answer)) == plan
+    assert read_plan(RawAnswer(answer), "every dog next to the benches") == plan
 
 
 @pytest.mark.parametrize("answer", [
@@ -45,7 +45,18 @@ def test_plans_are_put_in_order(answer, plan):
                 "run": "rm -rf /"})])
 def test_answers_that_are_no_plan(answer):
     with pytest.raises(AnswerError):
-        read_plan(RawAnswer(answer))
+        read_plan(RawAnswer(answer), "mask the cat and all of the dogs that you can see in here")
+
+
+def test_names_that_the_request_does_not_say_are_not_looked_for(llm, source):
+    for wrong in (written(["robit"]), written(["robot"], filters=[("robot", "red", "", "")]),
+                  written(["robot"], filters=[("robot", "", "on", "grats")])):
+        with pytest.raises(AnswerError, match="not in the request"):
+            read_plan(RawAnswer(wrong), "robots on the grass")
+    llm.says(written(["robit"]))
+    llm.says(written(["robit"]))
+    answer = plan_request(source, "the robots on the grass", SceneReader())
+    assert (answer.record.targets, answer.outcome) == (("robot",), "fallback")
 
 
 @pytest.mark.parametrize(("request_", "plan"), [
