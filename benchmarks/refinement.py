@@ -30,11 +30,11 @@ from vision.metrics import Confusion
 from vision.refine.settings import BILATERAL, SPATIAL
 
 TASKS = ("pictograms", "camvid", "speed")
-FULL = "pydensecrf:stride=1,floor=0,largest_side=100000"
+FULL = "pydensecrf:stride=1,floor=0,largest_side=100000,iterations=3"
 METHODS = {
     "none": "none",
     "full": FULL,
-    "full, 10 steps": f"{FULL},iterations=10",
+    "full, 10 steps": FULL.replace("=3", "=10"),
     "pydensecrf": "pydensecrf",
     "pydensecrf, stride 1": "pydensecrf:stride=1",
     "pydensecrf binary": "pydensecrf:binary=true",
