@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from vision.types import Segmenter
 from workers.description import describe_job, load_backend, made_with
 from workers.failpoints import reach
 from workers.inputs import InputItem
-from workers.ledger import Claim, Finished, Ledger, claim, commit, release, renew
+from workers.ledger import Claim, Finished, Ledger, claim, commit
 from workers.ledger.claims import settle
 from workers.ledger.dispatch import unbegun_shard
 from workers.ledger.jobs import JobRow, get_job, note_problem, set_made_with, stop_job
@@ -28,6 +27,7 @@ from workers.ledger.states import JobState
 from workers.outputs import PictureWriter, require_room, write_job
 from workers.pipeline import Finishers, Outcome, default_workers, needs_processes, process
 from workers.queue.app import process_name
+from workers.queue.lease import held
 from workers.records import MadeWith
 from workers.spec import JobSpec
 from workers.telling import Own, own_of
@@ -144,9 +144,8 @@ class ShardWorker:
         outcomes = process(stream, prepared.segmenter, prepared.vocabulary, prepared.writer,
                            method=spec.refine, batch=spec.batch, device=spec.device, workers=spec.workers,
                            finishers=prepared.finishers, own=own if spec.free is not None else None)
-        is_broken = False
         try:
-            with kept_alive(self._ledger, owner, self._lease_s), closing(outcomes):
+            with held(self._ledger, owner, self._lease_s), closing(outcomes):
                 for finished in _together(stream.begun, outcomes):
                     reach("committing")
                     committed = commit(self._ledger, job.id, finished)
@@ -156,14 +155,7 @@ class ShardWorker:
                         log.warning("job %s: %d results came too late", job.id, len(committed.lost))
                     if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
                         return False
-        except Exception as error:
-            is_broken = not isinstance(error, LexisegError)
-            raise
         finally:
-            if is_broken:  # nobody foresaw it: it counts as a death, so that it does not go on for ever
-                renew(self._ledger, owner, 0)
-            else:
-                release(self._ledger, owner)
             settle(self._ledger, *further)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 
@@ -208,27 +200,6 @@ class ShardWorker:
                              "Bring it to the same version, or submit into another --out.")
             note_problem(self._ledger, job.id, error.code, str(error))
             raise error
-
-
-@contextmanager
-def kept_alive(ledger: Ledger, owner: str, lease_s: float) -> Iterator[None]:
-    """Renews the owner's leases every third of their length while the block runs."""
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(lease_s / 3):
-            try:
-                renew(ledger, owner, lease_s)
-            except LexisegError as error:  # the next beat may reach it; else the lease ends, as it should
-                log.warning("lease not renewed: %s", error)
-
-    thread = threading.Thread(target=beat, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _together(begun: deque[Claim], outcomes: Iterator[Outcome]) -> Iterator[list[Finished]]:

@@ -13,13 +13,13 @@ from agents.parallel import in_order
 from parsers.errors import JobError, LexisegError
 from parsers.prepared import PreparedRow
 from workers.failpoints import reach
-from workers.ledger import Claim, Finished, Ledger, claim, commit, hand_on, release, renew
+from workers.ledger import Claim, Finished, Ledger, claim, commit, hand_on
 from workers.ledger.claims import settle
 from workers.ledger.jobs import JobRow, get_job, note_problem, stop_job
 from workers.ledger.states import JobState
 from workers.outputs import failure
 from workers.queue.app import process_name
-from workers.queue.shard import kept_alive
+from workers.queue.lease import held
 from workers.spec import CandidateFree, JobSpec
 from workers.telling import Telling, concerns_all, open_telling, try_to_tell
 
@@ -75,29 +75,20 @@ class TellingWorker:
             return False
         reach("claimed")
         ready: list[tuple[Claim, PreparedRow | Exception]] = []
-        since, state, is_broken = time.monotonic(), str(JobState.RUNNING), False
-        try:
-            with kept_alive(self._ledger, owner, self._lease_s):
-                ask, parallel = self._asker(free)
-                with closing(in_order(ask, claims, parallel)) as answers:
-                    for entry, said in zip(claims, answers, strict=True):
-                        reach("told")
-                        ready.append((entry, said))
-                        if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
-                            state = self._hand_in(job, ready)
-                            ready, since = [], time.monotonic()
-                            if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
-                                return False
-                    if ready:
+        since, state = time.monotonic(), str(JobState.RUNNING)
+        with held(self._ledger, owner, self._lease_s):
+            ask, parallel = self._asker(free)
+            with closing(in_order(ask, claims, parallel)) as answers:
+                for entry, said in zip(claims, answers, strict=True):
+                    reach("told")
+                    ready.append((entry, said))
+                    if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
                         state = self._hand_in(job, ready)
-        except Exception as error:
-            is_broken = not isinstance(error, LexisegError)
-            raise
-        finally:
-            if is_broken:  # nobody foresaw it: it counts as a death, so that it does not go on for ever
-                renew(self._ledger, owner, 0)
-            else:
-                release(self._ledger, owner)
+                        ready, since = [], time.monotonic()
+                        if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
+                            return False
+                if ready:
+                    state = self._hand_in(job, ready)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 
     def _asker(self, free: CandidateFree) -> tuple[Callable[[Claim], PreparedRow | Exception], int]:
