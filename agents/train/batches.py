@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from agents.train.knowledge import COLOUR_NAMES, SIZES
 from agents.train.network import GRID, PATCH, window
 from agents.train.tasks import Example, picture_examples, reading_order, text_example
 from agents.train.tokenizer import END, make_tokenizer
@@ -32,6 +33,11 @@ ROW, TEXT_ROW, TEXT_ROWS = 160, 384, 3
 """Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
 prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
 
+CHOICES = {"rank": tuple("123456789"), "size": (*(f"{word} " for word in SIZES), END),
+           "colour": (*(f"{word} " for word in COLOUR_NAMES), END)}
+"""What a patch of a thing is asked for beside its name: which thing from the left it belongs to, how large and of what
+colour that is; the end of text stands for nothing to be said."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -46,6 +52,16 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Marks:
+    """A choice that each patch of a thing makes."""
+
+    choices_BP: Tensor
+    """Index of what is right; -1 where no thing fills more than half of a patch."""
+    tokens_W: Tensor
+    """Ids of the tokens to choose among."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """What one step learns from."""
 
@@ -53,8 +69,8 @@ class Batch:
     """uint8, RGB."""
     names_BP: Tensor
     """For each patch the token of the name of what fills it, -1 where nothing does; most textures are left out."""
-    ranks_BP: Tensor
-    """For each patch of a thing the digit that says which thing from the left it is, from "1" on; elsewhere -1."""
+    marks: dict[str, Marks]
+    """What else each patch is asked for: "rank", "size", "colour"."""
     questions: Rows
     """A row for each picture."""
     single_B3SS: Tensor
@@ -68,34 +84,37 @@ class Batch:
 
 
 class Questions(IterableDataset):
-    """Endless batches. loose: share of the pictures whose poses and drawing styles vary more than in validation."""
+    """Endless batches. loose: share of the pictures whose poses and drawing styles vary more than in validation. own:
+    share of those that the first sheet draws whoever's turn it is."""
 
     def __init__(self, sheets: Sequence[Path], *, pictures: int, singles: int, texts: int, loose: float, seed: int,
-                 start: int = 0) -> None:
+                 own: float = 0.0, start: int = 0) -> None:
         self.sheets, self.pictures, self.singles, self.texts = list(sheets), pictures, singles, texts
-        self.loose, self.seed, self.start = loose, seed, start
+        self.loose, self.own, self.seed, self.start = loose, own, seed, start
 
     def __iter__(self) -> Iterator[Batch]:
         sheets = [load_sheet(path) for path in self.sheets]
         pools = [np.array([i for i in sheet.available if concepts()[i].seen]) for sheet in sheets]
         tokenizer = make_tokenizer()
-        labels, digits = name_tokens(tokenizer), [tokenizer.encode(digit).ids[0] for digit in "123456789"]
+        labels = name_tokens(tokenizer)
+        words = {name: torch.tensor([tokenizer.encode(word).ids[0] for word in choices])
+                 for name, choices in CHOICES.items()}
         number = self.start
         while True:
             seed = [TRAINING_SEED + self.seed, number]
 
             def draw(row: int, rng: np.random.Generator, part: int, seed: list[int] = seed, **options: Any) -> Scene:
-                choice = (seed[1] * 7 + row) % len(sheets)
+                choice = 0 if rng.random() < self.own else (seed[1] * 7 + row) % len(sheets)
                 return make_scene([*seed, row, part], sheets[choice], pool=pools[choice], bank=2,
                                   loose=bool(rng.random() < self.loose), **options)
 
-            images, names, ranks, rows = [], [], [], []
+            images, names, marks, rows = [], [], [], []
             for row in range(self.pictures):
                 rng = np.random.default_rng([*seed, row, 1])
                 scene = draw(row, rng, 2, sizes=(26, 70))
                 images.append(scene.image_HW3)
                 names.append(patch_names(scene, labels, rng))
-                ranks.append(patch_ranks(scene, digits))
+                marks.append(patch_marks(scene))
                 rows.append(picture_examples(scene, rng))
             small, small_names = [], []
             for row in range(self.singles):
@@ -109,7 +128,8 @@ class Questions(IterableDataset):
             top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
             yield Batch(
                 images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
-                ranks_BP=torch.from_numpy(np.stack(ranks)),
+                marks={name: Marks(choices_BP=torch.from_numpy(np.stack([mark[name] for mark in marks])),
+                                   tokens_W=tokens_W) for name, tokens_W in words.items()},
                 questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=_pixels(small),
                 single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
                 texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
@@ -139,12 +159,17 @@ def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generato
     return result
 
 
-def patch_ranks(scene: Scene, digits: Sequence[int]) -> NDArray[np.int64]:
-    """(P,) the token of a thing's place from the left (`reading_order`) where it fills more than half of a patch."""
+def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
+    """(P,) for each of CHOICES, -1 where no thing fills more than half of a patch."""
     cells_NP = _cells(scene.instances_HW)
-    result = np.full(len(cells_NP), -1, np.int64)
+    result = {name: np.full(len(cells_NP), -1, np.int64) for name in CHOICES}
     for place, index in enumerate(reading_order(scene)):
-        result[(cells_NP == index + 1).mean(1) > 0.5] = digits[place]
+        mine_N = (cells_NP == index + 1).mean(1) > 0.5
+        result["rank"][mine_N] = place
+        for name in ("size", "colour"):
+            words = CHOICES[name]
+            said = [words.index(f"{word} ") for word in scene.objects[index].attributes if f"{word} " in words]
+            result[name][mine_N] = said[0] if said else len(words) - 1
     return result
 
 

@@ -22,12 +22,11 @@ from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
 from agents.train.network import (
-    Hidden,
     initialise_projector,
     logits,
     make_network,
+    opened_states,
     patch_features,
-    patch_states,
     text_states,
 )
 from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
@@ -49,6 +48,8 @@ class Plan:
     """Questions without a picture a step."""
     loose: float = 0.5
     """Share of the pictures with strongly varied styles."""
+    own: float = 0.0
+    """Share of the pictures that are drawn by the first sheet, beside its share of the others."""
     text: float = 0.015
     """Highest rate of the matrices inside the text layers (Muon)."""
     tower: float = 0.004
@@ -62,10 +63,10 @@ class Plan:
     tower_every: int = 2
     """From then on it learns in every so many steps; the other steps are cheaper by half."""
     naming: float = 0.5
-    """Weight of the loss that asks each patch for its name."""
-    ranking: float = 0.5
-    """Weight of the loss that asks each patch, as it leaves the projector, which thing from the left it belongs to. It
-    is what the words of a description follow."""
+    """Weight of the loss that asks each patch, as it leaves the projector, for the name of what it shows."""
+    marking: float = 0.5
+    """Weight of the losses that ask each patch, there too, which thing from the left it belongs to (the order that the
+    words of a description follow), and that thing's size and colour."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
@@ -96,7 +97,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
     elif start is not None:
         network.load_state_dict(read_checkpoint(start).weights)
     questions = Questions(sheets, pictures=plan.pictures, singles=plan.singles, texts=plan.texts,
-                          loose=plan.loose, seed=seed, start=step)
+                          loose=plan.loose, own=plan.own, seed=seed, start=step)
     batches = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=3))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -109,7 +110,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
         losses.append(train_step(network, optimisers, batch, naming=plan.naming,
-                                 ranking=plan.ranking,
+                                 marking=plan.marking,
                                  frozen=step < plan.tower_after or step % plan.tower_every > 0))
         step += 1
         late = time.monotonic() - started > 60 * minutes
@@ -146,39 +147,42 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
-               ranking: float, frozen: bool) -> dict[str, float]:
+               marking: float, frozen: bool) -> dict[str, float]:
     """One update; returns the losses. frozen: the tower stays as it is."""
     with torch.set_grad_enabled(not frozen):
         features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
         single_BPV = patch_features(network, batch.single_B3SS, torch.bfloat16, batch.places_P)
-    seen, hidden = answer_loss(network, batch.questions, features_BPV)
-    assert hidden.patches_BPD is not None and hidden.opened_BPD is not None
-    named = naming_loss(network, hidden.patches_BPD, batch.names_BP)
-    ranked = naming_loss(network, hidden.opened_BPD, batch.ranks_BP)
-    single = naming_loss(network, patch_states(network, single_BPV, batch.places_P), batch.single_BP)
-    told, _ = answer_loss(network, batch.texts, None)
-    loss = seen + told + naming * (named + single) + ranking * ranked
+    opened_BPD = opened_states(network, features_BPV)
+    named = naming_loss(network, opened_BPD, batch.names_BP)
+    marks = {name: naming_loss(network, opened_BPD, mark.choices_BP, among=mark.tokens_W)
+             for name, mark in batch.marks.items()}
+    single = naming_loss(network, opened_states(network, single_BPV), batch.single_BP)
+    seen = answer_loss(network, batch.questions, features_BPV)
+    told = answer_loss(network, batch.texts, None)
+    loss = seen + told + naming * (named + single) + marking * sum(marks.values())
     network.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "ranked": ranked.item(),
-            "single": single.item()}
+    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "single": single.item(),
+            **{name: value.item() for name, value in marks.items()}}
 
 
-def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, tokens_BS: Tensor) -> Tensor:
-    """Mean cross-entropy of the tokens that states are asked for; -1 asks for nothing."""
-    flat_N = tokens_BS.flatten()
+def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targets_BS: Tensor,
+                among: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy of the tokens that states are asked for; -1 asks for nothing. among: ids of the tokens in
+    question, of which targets are then indices."""
+    flat_N = targets_BS.flatten()
     places_K = (flat_N >= 0).nonzero()[:, 0]
     spare = F.pad(places_K, (0, -len(places_K) % ROUND))  # CPU kernels are prepared once per shape
     targets_K = flat_N[spare].index_fill(0, torch.arange(len(places_K), len(spare)), -1)
-    return F.cross_entropy(logits(network, states_BSD.flatten(0, 1)[spare]), targets_K, ignore_index=-1)
+    logits_KW = logits(network, states_BSD.flatten(0, 1)[spare])
+    return F.cross_entropy(logits_KW if among is None else logits_KW[:, among], targets_K, ignore_index=-1)
 
 
-def answer_loss(network: LlavaForConditionalGeneration, rows: Rows,
-                features_BPV: Tensor | None) -> tuple[Tensor, Hidden]:
-    """Mean cross-entropy of the answers' tokens, and all states."""
-    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
+def answer_loss(network: LlavaForConditionalGeneration, rows: Rows, features_BPV: Tensor | None) -> Tensor:
+    """Mean cross-entropy of the answers' tokens."""
+    states_BTD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
     targets_BT = torch.where(rows.learn_BT[:, :-1], rows.tokens_BT[:, 1:], -1)
-    return naming_loss(network, hidden.states_BTD[:, :-1], targets_BT), hidden
+    return naming_loss(network, states_BTD[:, :-1], targets_BT)

@@ -7,7 +7,6 @@ rows, P patches, N = 1 + P tokens before the questions, T tokens of questions an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ SIDE, PATCH = 128, 8
 GRID = SIDE // PATCH
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 WIDTH, LAYERS, MLP = 256, 4, 768
-NAMING_LAYER = 2
-"""After so many text layers each patch is asked for the name of what it shows."""
 
 
 def make_config() -> LlavaConfig:
@@ -139,32 +136,16 @@ def window(rows: int, top: int, left: int) -> Tensor:
     return ((torch.arange(rows) + top)[:, None] * GRID + torch.arange(rows) + left).flatten()
 
 
-def patch_states(network: LlavaForConditionalGeneration, features_BPV: Tensor, places_P: Tensor) -> Tensor:
-    """What `Hidden.patches_BPD` is, for smaller pictures without questions."""
-    phi: Any = network.model.language_model
-    x, before = _opened(network, features_BPV)
-    turn = rotation(torch.cat([torch.zeros(1, dtype=torch.long), 1 + places_P])[None], x.dtype)
-    for layer in phi.layers[:NAMING_LAYER]:
-        h = _norm(x, layer.input_layernorm)
-        q, k, v = _qkv(h, layer.self_attn, phi.config.num_attention_heads)
-        mixed = attend(rotated(q, turn), rotated(k, turn), v, causal_mask(before, x.dtype))
-        x = x + _parallel(mixed, h, layer)
-    return _norm(x[:, 1:before], phi.final_layernorm)
-
-
-@dataclass(frozen=True, slots=True)
-class Hidden:
-    """What comes out of the text layers: states_BTD of the text; of the patches (None without pictures) opened_BPD as
-    they enter and patches_BPD after NAMING_LAYER."""
-
-    states_BTD: Tensor
-    patches_BPD: Tensor | None
-    opened_BPD: Tensor | None
+def opened_states(network: LlavaForConditionalGeneration, features_BPV: Tensor) -> Tensor:
+    """What the text layers are given of each patch, final norm included: (B, P, D); the head can read it as it reads
+    words."""
+    opened, _ = _opened(network, features_BPV)
+    return _norm(opened[:, 1:], network.model.language_model.final_layernorm)
 
 
 def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segments_BT: Tensor, positions_BT: Tensor,
-                features_BPV: Tensor | None = None, kind: torch.dtype = torch.bfloat16) -> Hidden:
-    """The states that the head turns into words, final norm included.
+                features_BPV: Tensor | None = None, kind: torch.dtype = torch.bfloat16) -> Tensor:
+    """The states that the head turns into words, final norm included: (B, T, D).
 
     tokens: ids. segments: number of the question within its row; tokens of one segment see one another (causally),
     their row's picture, and nothing else. positions: 0-based places in the sequence that each question would be alone.
@@ -172,23 +153,19 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
     """
     phi: Any = network.model.language_model
     x = F.embedding(tokens_BT, phi.embed_tokens.weight).to(kind)
-    before, entered = 0, None
+    before = 0
     batch, length = tokens_BT.shape
     positions = positions_BT
     allowed = (segments_BT[:, :, None] == segments_BT[:, None]) & torch.ones(length, length, dtype=torch.bool).tril()
     if features_BPV is not None:
         opened, before = _opened(network, features_BPV)
-        entered = _norm(opened[:, 1:], phi.final_layernorm)
         x = torch.cat([opened, x], 1)
         positions = torch.cat([torch.arange(before).expand(batch, -1), positions], 1)
         allowed = torch.cat([torch.ones(batch, length, before, dtype=torch.bool), allowed], 2)
     mask_B1TS = torch.zeros(allowed.shape, dtype=kind).masked_fill(~allowed, float("-inf"))[:, None]
     turn = rotation(positions, kind)
-    patches = None
     heads = phi.config.num_attention_heads
     for number, layer in enumerate(phi.layers):
-        if number == NAMING_LAYER and before:
-            patches = _norm(x[:, 1:before], phi.final_layernorm)
         h = _norm(x, layer.input_layernorm)
         q, k, v = _qkv(h, layer.self_attn, heads)
         q, k = rotated(q, turn), rotated(k, turn)
@@ -199,7 +176,7 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
         elif before:  # nothing reads the picture's tokens after the last layer
             x, h = x[:, before:], h[:, before:]
         x = x + _parallel(mixed, h, layer)
-    return Hidden(_norm(x, phi.final_layernorm), patches, entered)
+    return _norm(x, phi.final_layernorm)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

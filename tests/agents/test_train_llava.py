@@ -14,7 +14,7 @@ from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration
 
 from agents.pocket.network import load_network
-from agents.train.batches import Questions, Rows, name_tokens, pack, patch_ranks, prompt_text
+from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, prompt_text
 from agents.train.export import CHAT_TEMPLATE, write_model
 from agents.train.loop import Plan, make_optimisers, train_llava, train_step
 from agents.train.network import (
@@ -25,12 +25,11 @@ from agents.train.network import (
     normalised,
     opening_token,
     patch_features,
-    patch_states,
     text_states,
     window,
 )
 from agents.train.tasks import Example, reading_order
-from agents.train.tokenizer import make_tokenizer
+from agents.train.tokenizer import END, make_tokenizer
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.sprites import PICTOGRAMS, concepts
 from vision.train.checkpoint import read_checkpoint
@@ -73,9 +72,8 @@ def test_the_fast_forward_pass_equals_transformers(network, batch):
     states = network.model.vision_tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]
     assert torch.allclose(features, states, atol=1e-2)
     rows = batch.questions
-    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32)
-    assert hidden.patches_BPD.shape == (2, GRID * GRID, 256)
-    ours = logits(network, hidden.states_BTD)
+    states = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32)
+    ours = logits(network, states)
     for segment in (0, 3):
         place = rows.segments_BT[0] == segment
         image = torch.full((GRID * GRID,), network.config.image_token_index)
@@ -83,10 +81,10 @@ def test_the_fast_forward_pass_equals_transformers(network, batch):
         theirs = network(input_ids=ids, pixel_values=pixels[:1], attention_mask=torch.ones_like(ids)).logits
         assert torch.allclose(ours[0][place], theirs[0, 1 + GRID * GRID :], atol=1e-3)
     rows = batch.texts
-    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, None, torch.float32)
+    states = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, None, torch.float32)
     place = rows.segments_BT[0] == 0
     theirs = network(input_ids=rows.tokens_BT[0][place][None]).logits
-    assert torch.allclose(logits(network, hidden.states_BTD)[0][place], theirs[0], atol=1e-3)
+    assert torch.allclose(logits(network, states)[0][place], theirs[0], atol=1e-3)
 
 
 @torch.no_grad()
@@ -94,20 +92,17 @@ def test_a_small_picture_that_fills_the_grid_is_a_picture(network, batch):
     places = window(GRID, 0, 0)
     features = patch_features(network, batch.images_B3SS, torch.float32)
     assert torch.equal(features, patch_features(network, batch.images_B3SS, torch.float32, places))
-    rows = batch.questions
-    hidden = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32)
-    assert torch.allclose(hidden.patches_BPD, patch_states(network, features, places), atol=1e-5)
     assert window(2, 3, 5).tolist() == [3 * GRID + 5, 3 * GRID + 6, 4 * GRID + 5, 4 * GRID + 6]
 
 
 @torch.no_grad()
 def test_questions_of_a_row_do_not_see_each_other(network, batch):
     rows = batch.texts
-    before = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, None, torch.float32).states_BTD
+    before = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, None, torch.float32)
     other = rows.segments_BT[0] == 1
     changed = rows.tokens_BT.clone()
     changed[0][other] = 7
-    after = text_states(network, changed, rows.segments_BT, rows.positions_BT, None, torch.float32).states_BTD
+    after = text_states(network, changed, rows.segments_BT, rows.positions_BT, None, torch.float32)
     assert torch.equal(before[0][rows.segments_BT[0] == 0], after[0][rows.segments_BT[0] == 0])
     assert not torch.allclose(before[0][other], after[0][other])
 
@@ -154,15 +149,25 @@ def test_patches_are_asked_for_seen_names_only(batch):
 
 def test_patches_are_asked_which_thing_from_the_left_they_show():
     scene = PictogramDataset(count=4, seed=3).scene(2)
-    digits = [100 + i for i in range(9)]
-    ranks = patch_ranks(scene, digits)
+    marks = patch_marks(scene)
     order = reading_order(scene)
     middles = [thing.box[0] + thing.box[2] / 2 for thing in scene.objects]
     assert [middles[i] for i in order] == sorted(middles) and len(order) > 1
     cells = scene.instances_HW.reshape(GRID, 8, GRID, 8).swapaxes(1, 2).reshape(GRID * GRID, 64)
+    said = set()
     for place, index in enumerate(order):
-        assert ((ranks == digits[place]) == ((cells == index + 1).sum(1) > 32)).all()
-    assert (ranks >= 0).any() and (ranks < 0).any()
+        mine = (cells == index + 1).sum(1) > 32
+        assert ((marks["rank"] == place) == mine).all()
+        for name in ("size", "colour"):
+            words = {CHOICES[name][choice] for choice in marks[name][mine]}
+            told = {f"{word} " for word in scene.objects[index].attributes} & set(CHOICES[name])
+            assert not mine.any() or words == (told or {END})
+            said |= told
+    assert (marks["rank"] >= 0).any() and (marks["rank"] < 0).any() and said
+
+
+def test_marks_are_single_words(batch):
+    assert all(len(set(mark.tokens_W.tolist())) == len(CHOICES[name]) for name, mark in batch.marks.items())
 
 
 def test_a_second_round_begins_with_the_weights_of_the_first(tmp_path, pocket_clip):
@@ -197,7 +202,7 @@ def test_the_loss_falls_on_one_batch(batch, pocket_clip):
     for optimiser, peak in zip(optimisers, peaks, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = 0.5 * peak
-    losses = [train_step(network, optimisers, batch, naming=1.0, ranking=1.0, frozen=False) for _ in range(12)]
+    losses = [train_step(network, optimisers, batch, naming=1.0, marking=1.0, frozen=False) for _ in range(12)]
     assert all(losses[-1][name] < 0.6 * losses[0][name] for name in losses[0])
 
 
