@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from parsers.errors import Code, JobError
 from workers.ledger import JobRow, Ledger
-from workers.ledger.jobs import counts, finished_since, get_job
+from workers.ledger.jobs import look_at_job
 from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS
 
 RECENT_S = 30.0
@@ -37,11 +36,9 @@ class JobProgress:
 
 def read_progress(ledger: Ledger, job_id: str) -> JobProgress:
     """The job as it is now. Raises JobError (`job-missing`)."""
-    job = get_job(ledger, job_id)
-    if job is None:
+    found = look_at_job(ledger, job_id, RECENT_S)
+    if found is None:
         raise JobError(Code.JOB_MISSING, f"There is no job {job_id!r}.", "", "lexiseg jobs list")
-    by_state = counts(ledger, job_id)
-    span = min(RECENT_S, max(time.time() - job.created, 1.0))
-    rate = finished_since(ledger, job_id, time.time() - span) / span if job.finished is None else 0.0
+    job, by_state, rate = found
     left = sum(by_state[state] for state in OPEN_ITEMS)
     return JobProgress(job=job, counts=by_state, images_per_s=rate, eta_s=left / rate if rate and left else None)

@@ -59,7 +59,8 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
     spec = absolute(spec)
     out, digest = Path(spec.out), spec_digest(spec)
     _check_out(ledger, out)
-    job = create_job(ledger, NewJob(out=spec.out, spec=spec.model_dump_json(), digest=digest, priority=priority,
+    described = spec.model_dump_json()
+    job = create_job(ledger, NewJob(out=spec.out, spec=described, digest=digest, priority=priority,
                                     shard_size=shard_size, attempts=attempts))
     if job.digest != digest:
         raise OutputError(Code.OUTPUT_COLLISION, f"{out} has the results of job {job.id}, which has another "
@@ -69,7 +70,8 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
         raise JobError(Code.JOB_STATE, f"{out} has the job {job.id} already, which is {before}.",
                        "A sample is the beginning of a new job.", f"lexiseg jobs show {job.id}")
     unreadable: list[UnreadableFolder] = []
-    _set_state(ledger, job, JobState.SUBMITTING)
+    if before != JobState.SUBMITTING:
+        _set_state(ledger, job, JobState.SUBMITTING)
     try:
         found = find_items(spec.inputs, out, unreadable)
         intake = take_in(ledger, job, found if check is None else _checked(found, check), untold=spec.free is not None)
@@ -83,10 +85,11 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
     except BaseException:
         _undo(ledger, job, before)
         raise
-    with ledger.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(spec=spec.model_dump_json(), notes=json.dumps(
-            {"warnings": list(notes), "unreadable": [{"path": folder.path, "code": folder.code,
-                                                      "message": folder.message} for folder in unreadable]})))
+    if job.spec != described or job.notes or notes or unreadable:
+        with ledger.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(spec=described, notes=json.dumps(
+                {"warnings": list(notes), "unreadable": [{"path": folder.path, "code": folder.code,
+                                                          "message": folder.message} for folder in unreadable]})))
     left = open_items(ledger, job.id)
     if before == JobState.DONE and not left:
         _set_state(ledger, job, JobState.DONE)

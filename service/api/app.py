@@ -10,13 +10,17 @@ from fastapi import FastAPI
 
 from service.api import exports, health, items, jobs, segment, uploads, vocabularies
 from service.api.errors import add_handlers
-from service.api.guard import AccessLog, BodyLimit
+from service.api.guard import AccessLog, BodyLimit, Door
 from service.api.settings import ApiSettings
 from service.api.site import Site
 from service.cli import version_number
 from workers.ledger import open_ledger
 from workers.queue.settings import read_settings
 
+CONNECTIONS = 20
+"""To the ledger, kept open. Forty threads answer requests, but not all of them are in the ledger at once."""
+SILENT = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI would send traces, bodies included, to where some variables of the environment say."""
 DESCRIPTION = """Folders of pictures become semantic masks, on this site's own machines.
 
 Submit a job, follow it, read its masks. Each answer carries `format_version`; each failure has a stable `code`, a
@@ -28,7 +32,7 @@ def create_app(settings: ApiSettings, *, open_to_all: bool) -> FastAPI:
 
     Raises JobError where the ledger cannot be opened.
     """
-    ledger = open_ledger(read_settings().ledger)
+    ledger = open_ledger(read_settings().ledger, connections=CONNECTIONS)
     for folder in (settings.outputs, settings.uploads, settings.vocabularies):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -38,13 +42,14 @@ def create_app(settings: ApiSettings, *, open_to_all: bool) -> FastAPI:
         ledger.close()
 
     app = FastAPI(title="lexiseg", version=version_number(), description=DESCRIPTION, lifespan=lifespan,
-                  docs_url=None, redoc_url=None)
-    app.state.site = Site(settings=settings, ledger=ledger, open_to_all=open_to_all,
-                          streams=threading.Semaphore(settings.max_waiting),
-                          singles=threading.Semaphore(settings.max_waiting))
+                  docs_url=None, redoc_url=None, telemetry=SILENT)
+    site = app.state.site = Site(settings=settings, ledger=ledger, open_to_all=open_to_all,
+                                 streams=threading.Semaphore(settings.max_waiting),
+                                 singles=threading.Semaphore(settings.max_waiting))
     for module in (jobs, items, exports, vocabularies, uploads, segment, health):
         app.include_router(module.router)
     add_handlers(app)
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(Door, site=site)
     app.add_middleware(AccessLog)
     return app

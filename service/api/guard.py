@@ -1,4 +1,4 @@
-"""What stands before every request: a log line, a bound on its body in bytes and seconds."""
+"""What stands before every request: a log line, a question for a token, a bound on its body in bytes and seconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from parsers.errors import LexisegError
 from service.api.errors import Failure, answer
 from service.api.settings import ApiSettings
+from service.api.site import Site
+from service.api.tokens import who
 
+OPEN_PATHS = ("/health/live", "/health/ready", "/openapi.json")
+"""What may be asked without a token."""
 UPLOADS = re.compile(r"^/v1/(uploads/|segment$)")
 _SECRETS = re.compile(r"(?i)(bearer\s+|://[^/@\s:]*:)[^\s@\"']+")
 log = logging.getLogger("lexiseg.api")
@@ -28,6 +33,47 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return _SECRETS.sub(r"\1***", json.dumps(line, ensure_ascii=False, default=str))
+
+
+class Door:
+    """Lets nobody in without a token that is known, before a byte of a body is read. What the token is good for is the
+    routes' business."""
+
+    def __init__(self, app: Callable[..., Any], site: Site) -> None:
+        self._app, self._site = app, site
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        if scope["type"] != "http" or self._site.open_to_all or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        secret = _bearer_of(scope["headers"])
+        try:
+            token = None if secret is None else who(secret, self._site.tokens())
+        except LexisegError as error:
+            log.error("%s", error)
+            await answer(503, Failure(code=error.code, message="The list of tokens cannot be read.",
+                                      next_step="Ask who runs the site; the log has more."))(scope, receive, send)
+            return
+        if token is None:
+            missing = secret is None
+            response = answer(401, Failure(
+                code="token-missing" if missing else "token-unknown",
+                message="A bearer token is needed." if missing else "The token is not known here.",
+                next_step="Ask who runs the site for: lexiseg tokens add NAME"))
+            response.headers["Connection"] = "close"  # nobody waits for the body of a stranger
+            await response(scope, receive, send)
+            return
+        scope.setdefault("state", {})["token"] = token
+        await self._app(scope, receive, send)
+
+
+def _bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The token in the head of a request."""
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, secret = value.decode("latin-1").partition(" ")
+            return secret.strip() if scheme.lower() == "bearer" and secret.strip() else None
+    return None
 
 
 class BodyLimit:
@@ -55,7 +101,8 @@ class BodyLimit:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await receive()
             except TimeoutError:
-                status, stopped = 408, Failure(code="body-slow", message=f"The body took longer than {seconds:g} s.")
+                status, stopped = 408, Failure(code="body-slow", message=f"The body took longer than {seconds:g} s.",
+                                               next_step="Send less at once, or use paths on the server.")
                 raise _StoppedError from None
             taken += len(message.get("body", b""))
             whole = not message.get("more_body", False)
@@ -110,5 +157,5 @@ class AccessLog:
         finally:
             fields = {"method": scope["method"], "path": scope["path"][:300], "status": status,
                       "ms": round(1000 * (time.monotonic() - started), 1),
-                      "token": scope.get("state", {}).get("token")}
+                      "token": getattr(scope.get("state", {}).get("token"), "name", None)}
             log.info("request", extra={"fields": fields})

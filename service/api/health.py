@@ -23,7 +23,6 @@ from service.app import cache_dir
 from workers.ledger.jobs import active_jobs
 from workers.ledger.schema import items, jobs, results, shards
 from workers.ledger.states import ItemState, JobState
-from workers.queue.health import broker_problem
 from workers.queue.settings import read_settings
 from workers.queue.stall import REASONS, find_stall
 
@@ -50,7 +49,7 @@ class Health(BaseModel):
 
 
 @router.get("/health/live")
-def live() -> Life:
+async def live() -> Life:
     """The process answers. Asks nothing of anyone, and needs no token."""
     return Life()
 
@@ -65,7 +64,7 @@ def ready(request: Request, response: Response) -> Health:
             connection.execute(select(jobs.c.id).limit(1))
     except LexisegError as error:
         parts["ledger"] = error.code
-    if broker_problem(read_settings()) is not None:
+    if site.broker_problem(read_settings()) is not None:
         parts["queue"] = "broker-unavailable"
     folder = site.settings.outputs
     while not folder.exists():

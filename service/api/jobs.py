@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -107,8 +108,7 @@ def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
     if "descriptions" in request.settings:
         raise SettingError(Code.SETTING_INVALID, "settings name a file of descriptions.",
                            "Files of the server are not read from afar.", "Use the command line on the server.")
-    listed = {card.name for card in list_models()}
-    if request.model is not None and request.model not in listed:
+    if request.model is not None and request.model not in (listed := {card.name for card in list_models()}):
         raise SettingError(Code.MODEL_MISSING, f"There is no model {request.model!r}.",
                            f"Listed: {', '.join(sorted(listed))}.", "lexiseg models list")
     settings, refinement = settings_from(request.preset, request.backend, request.model, **(
@@ -145,14 +145,14 @@ def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
 @router.get("", responses=responses())
 def list_jobs(site: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> JobList:
     """The newest jobs."""
-    found = ledger_jobs.list_jobs(site.ledger)[:limit]
+    found = ledger_jobs.list_jobs(site.ledger, limit)
     return JobList(jobs=[answer_of(site, site.progress(job.id)) for job in found])
 
 
 @router.get("/{job_id}", responses=responses(404))
-def show_job(site: Reader, job_id: JobId) -> JobAnswer:
+async def show_job(site: Reader, job_id: JobId) -> JobAnswer:
     """One job: states, rate, time left."""
-    return answer_of(site, site.progress(site.job(job_id).id))
+    return answer_of(site, site.fresh_progress(job_id) or await run_in_threadpool(site.progress, job_id))
 
 
 @router.post("/{job_id}/pause", responses=responses(404, 409))
@@ -190,27 +190,37 @@ def _steer(site: Site, job_id: str, act: Callable[[Ledger, JobRow], object]) -> 
             response_class=StreamingResponse)
 async def follow_job(site: Reader, job_id: JobId) -> StreamingResponse:
     """Server-sent events: `progress` whenever something changed, `over` at the end; each carries the job as JSON."""
-    await asyncio.to_thread(site.job, job_id)
+    await run_in_threadpool(site.job, job_id)
     if not site.streams.acquire(blocking=False):
         raise ApiError(429, "too-many", f"{site.settings.max_waiting} streams are open already.", "Ask again later.")
-    return StreamingResponse(_events(site, job_id), media_type="text/event-stream",
-                             headers={"Cache-Control": "no-store"})
+    return _Events(_events(site, job_id), site.streams.release)
+
+
+class _Events(StreamingResponse):
+    """A stream that gives its place back at its end, also if the client is gone before its first byte."""
+
+    def __init__(self, events: AsyncIterator[bytes], end: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._end = end
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
 
 
 async def _events(site: Site, job_id: str) -> AsyncIterator[bytes]:
     last = b""
-    try:
-        while True:
-            now = answer_of(site, await asyncio.to_thread(site.progress, job_id))
-            over = now.state in OVER
-            data = now.model_dump_json().encode()
-            if data != last or over:
-                yield b"event: " + (b"over" if over else b"progress") + b"\ndata: " + data + b"\n\n"
-            else:
-                yield b": still there\n\n"  # a connection that died is noticed
-            if over:
-                return
-            last = data
-            await asyncio.sleep(STREAM_S)
-    finally:
-        site.streams.release()
+    while True:
+        now = answer_of(site, site.fresh_progress(job_id) or await run_in_threadpool(site.progress, job_id))
+        over = now.state in OVER
+        data = now.model_dump_json().encode()
+        if data != last or over:
+            yield b"event: " + (b"over" if over else b"progress") + b"\ndata: " + data + b"\n\n"
+        else:
+            yield b": still there\n\n"  # a connection that died is noticed
+        if over:
+            return
+        last = data
+        await asyncio.sleep(STREAM_S)

@@ -15,20 +15,35 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import func, select
 
-from parsers.errors import Code, InputError, OutputError
+from parsers.errors import Code, InputError, JobError, OutputError
 from service.api.errors import ApiError
 from service.api.settings import ApiSettings
-from service.api.tokens import RANK, Scope, Token, read_tokens, who
+from service.api.tokens import RANK, Scope, Token, read_tokens
 from workers.ledger import JobRow, Ledger
 from workers.ledger.jobs import get_job
 from workers.ledger.schema import jobs
 from workers.ledger.states import JobState
 from workers.progress import JobProgress, read_progress
+from workers.queue.health import broker_problem
+from workers.queue.settings import QueueSettings
 
 FRESH_S = 0.5
 """Progress that is not older is given again: many people look at one job."""
+BROKER_FRESH_S = 5.0
+"""What the broker's server said is good for so long: strangers may ask for readiness, and each question is a
+connection."""
 OPEN = (JobState.SUBMITTING, JobState.RUNNING, JobState.FINALISING)
 _bearer = HTTPBearer(auto_error=False, description="A token of: lexiseg tokens add NAME --scope read|submit|admin")
+
+
+@dataclass(slots=True)
+class _Look:
+    """The last look at a job. Who looks holds the lock, so that many who ask at once cause one look, and those who ask
+    for another job do not wait."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    at: float = float("-inf")
+    seen: JobProgress | None = None
 
 
 @dataclass(slots=True)
@@ -44,8 +59,10 @@ class Site:
     singles: threading.Semaphore
     """How many may wait for one picture at once."""
     _tokens: tuple[float, tuple[Token, ...]] = (-1.0, ())
-    _progress: dict[str, tuple[float, JobProgress]] = field(default_factory=dict)
+    _looks: dict[str, _Look] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _broker: tuple[str, float, str | None] = ("", float("-inf"), None)
+    _broker_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def tokens(self) -> tuple[Token, ...]:
         """The tokens of the file as it is now."""
@@ -58,26 +75,48 @@ class Site:
         return self._tokens[1]
 
     def progress(self, job_id: str) -> JobProgress:
-        """How far a job is, at most half a second ago. Raises JobError."""
+        """How far a job is, at most half a second ago. Raises ApiError (404), JobError."""
         with self._lock:
-            known = self._progress.get(job_id)
-            if known is None or time.monotonic() - known[0] > FRESH_S:
-                if len(self._progress) > 1000:
-                    self._progress.clear()
-                known = self._progress[job_id] = (time.monotonic(), read_progress(self.ledger, job_id))
-        return known[1]
+            if len(self._looks) > 1000:
+                self._looks.clear()
+            look = self._looks.setdefault(job_id, _Look())
+        with look.lock:
+            if look.seen is None or time.monotonic() - look.at > FRESH_S:
+                began = time.monotonic()
+                try:
+                    look.seen = read_progress(self.ledger, job_id)
+                except JobError as error:
+                    self.forget(job_id)
+                    raise (_no_job(job_id) if error.code == Code.JOB_MISSING else error) from error
+                look.at = began
+            return look.seen
+
+    def fresh_progress(self, job_id: str) -> JobProgress | None:
+        """What `progress` would say without asking the ledger; None if it would ask."""
+        look = self._looks.get(job_id)
+        return None if look is None or time.monotonic() - look.at > FRESH_S else look.seen
 
     def forget(self, job_id: str) -> None:
         """The next look at a job is a new one."""
         with self._lock:
-            self._progress.pop(job_id, None)
+            self._looks.pop(job_id, None)
 
     def job(self, job_id: str) -> JobRow:
         """A job by its whole id. Raises ApiError (404)."""
         job = get_job(self.ledger, job_id)
         if job is None:
-            raise ApiError(404, Code.JOB_MISSING, f"There is no job {job_id[:40]!r}.", "GET /v1/jobs lists all.")
+            raise _no_job(job_id)
         return job
+
+    def broker_problem(self, settings: QueueSettings) -> str | None:
+        """None if the queue answered in the last seconds, else why it did not."""
+        if settings.broker == "filesystem":
+            return broker_problem(settings)
+        with self._broker_lock:
+            if self._broker[0] != settings.broker or time.monotonic() - self._broker[1] > BROKER_FRESH_S:
+                problem = broker_problem(settings)
+                self._broker = (settings.broker, time.monotonic(), problem)
+            return self._broker[2]
 
     def check_room(self) -> None:
         """Raises ApiError: 507 where the disk is nearly full, 429 where too many jobs are open."""
@@ -120,24 +159,24 @@ class Site:
         return path
 
 
+def _no_job(job_id: str) -> ApiError:
+    return ApiError(404, Code.JOB_MISSING, f"There is no job {job_id[:40]!r}.", "GET /v1/jobs lists all.")
+
+
 def the_site(request: Request) -> Site:
     return request.app.state.site
 
 
 def allowed(scope: Scope) -> Callable[..., Any]:
-    """A dependency: the site, for who holds a token of that scope. Raises ApiError: 401, 403."""
+    """A dependency: the site, for who holds a token of that scope; `guard.Door` has looked whose it is. Raises
+    ApiError (403)."""
 
-    def check(request: Request,
-              given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None) -> Site:
+    async def check(request: Request,
+                    _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None) -> Site:
         site = the_site(request)
         if site.open_to_all:
             return site
-        token = who(given.credentials, site.tokens()) if given else None
-        if token is None:
-            raise ApiError(401, "token-missing" if given is None else "token-unknown",
-                           "A bearer token is needed." if given is None else "The token is not known here.",
-                           "Ask who runs the site for: lexiseg tokens add NAME")
-        request.state.token = token.name
+        token: Token = request.state.token
         if RANK[token.scope] < RANK[scope]:
             raise ApiError(403, "token-scope", f"The token {token.name!r} may {token.scope}; this needs {scope}.",
                            f"Ask for: lexiseg tokens add NAME --scope {scope}")

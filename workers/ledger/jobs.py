@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from parsers.errors import Code, JobError
 from workers.inputs import InputItem, item_of
@@ -19,8 +19,16 @@ from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS, ItemState, JobStat
 from workers.ledger.store import Ledger
 
 Priority = Literal["interactive", "batch"]
+NAMES_AT_ONCE = 4096
 ALL_STAGES = 1
 """Shards of stage 0 are a sample, those of stage 1 the rest; a job at stage 1 works on both."""
+
+
+# These are asked all the time, so they are put together once.
+_JOB = select(jobs).where(jobs.c.id == bindparam("job"))
+_COUNTS = select(items.c.state, func.count()).where(items.c.job_id == bindparam("job")).group_by(items.c.state)
+_FINISHED_SINCE = (select(func.count()).select_from(results).join(items, items.c.id == results.c.item_id)
+                   .where(results.c.finished > bindparam("since"), items.c.job_id == bindparam("job")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +88,7 @@ def create_job(ledger: Ledger, new: NewJob) -> JobRow:
 def get_job(ledger: Ledger, job_id: str) -> JobRow | None:
     """The job of that id."""
     with ledger.read() as connection:
-        row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        row = connection.execute(_JOB, {"job": job_id}).one_or_none()
     return None if row is None else _job(row)
 
 
@@ -96,10 +104,11 @@ def find_job(ledger: Ledger, given: str) -> JobRow:
     return _job(exact[0])
 
 
-def list_jobs(ledger: Ledger) -> list[JobRow]:
-    """All jobs, the newest first."""
+def list_jobs(ledger: Ledger, limit: int | None = None) -> list[JobRow]:
+    """The newest jobs first, all of them or so many."""
     with ledger.read() as connection:
-        return [_job(row) for row in connection.execute(select(jobs).order_by(jobs.c.created.desc(), jobs.c.id))]
+        return [_job(row) for row in connection.execute(select(jobs).order_by(jobs.c.created.desc(), jobs.c.id)
+                                                        .limit(limit))]
 
 
 def active_jobs(ledger: Ledger) -> list[JobRow]:
@@ -113,17 +122,26 @@ def active_jobs(ledger: Ledger) -> list[JobRow]:
 def counts(ledger: Ledger, job_id: str) -> dict[str, int]:
     """Items by state, every state named."""
     with ledger.read() as connection:
-        found = connection.execute(select(items.c.state, func.count()).where(items.c.job_id == job_id)
-                                   .group_by(items.c.state)).all()
-    return {state.value: 0 for state in ItemState} | {state: number for state, number in found}
+        return _counts(connection, job_id)
 
 
-def finished_since(ledger: Ledger, job_id: str, since: float) -> int:
-    """Items that were handed in after a moment (seconds since 1970)."""
+def look_at_job(ledger: Ledger, job_id: str, recent_s: float) -> tuple[JobRow, dict[str, int], float] | None:
+    """The job, its items by state, and how many a second were handed in lately: in the last `recent_s` seconds, or
+    since it was made; 0 for a job that is over. None if there is no such job. One transaction, so the three fit."""
     with ledger.read() as connection:
-        return connection.execute(
-            select(func.count()).select_from(results).join(items, items.c.id == results.c.item_id)
-            .where(results.c.finished > since, items.c.job_id == job_id)).scalar_one()
+        row = connection.execute(_JOB, {"job": job_id}).one_or_none()
+        if row is None:
+            return None
+        by_state, now, rate = _counts(connection, job_id), time.time(), 0.0
+        if row.finished is None and any(by_state[state] for state in FINISHED_ITEMS):
+            span = min(recent_s, max(now - row.created, 1.0))
+            rate = connection.execute(_FINISHED_SINCE, {"job": job_id, "since": now - span}).scalar_one() / span
+    return _job(row), by_state, rate
+
+
+def _counts(connection: Connection, job_id: str) -> dict[str, int]:
+    found = connection.execute(_COUNTS, {"job": job_id}).all()
+    return {state.value: 0 for state in ItemState} | {state: number for state, number in found}
 
 
 def finished_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[Row]:
@@ -173,10 +191,10 @@ def item_names(ledger: Ledger, job_id: str, *conditions: ColumnElement[bool]) ->
         with ledger.read() as connection:
             names = list(connection.execute(
                 select(items.c.name).where(items.c.job_id == job_id, items.c.name > after, *conditions)
-                .order_by(items.c.name).limit(4096)).scalars())
-        if not names:
-            return
+                .order_by(items.c.name).limit(NAMES_AT_ONCE)).scalars())
         yield from names
+        if len(names) < NAMES_AT_ONCE:
+            return
         after = names[-1]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from parsers.errors import Code, JobError
 from workers.ledger.schema import migrate
@@ -91,12 +92,15 @@ class Ledger:
                 raise JobError(Code.DISK_FULL, f"No space left for the ledger {self.where}.", "",
                                "Free space, then run again.") from error
             raise unavailable(self.where, str(error.orig)) from error
+        except PoolTimeoutError as error:
+            raise unavailable(self.where, "all connections of this process are busy") from error
 
 
-def open_ledger(url: str) -> Ledger:
+def open_ledger(url: str, *, connections: int = 2) -> Ledger:
     """The ledger at a path, `sqlite:///path` or `postgresql://user@host/name`, made if missing and brought up to the
-    present schema. Raises JobError (`ledger-unavailable`)."""
-    ledger = connect(url)
+    present schema. connections: that are kept open; up to ten more are made for a moment when all of them are busy.
+    Raises JobError (`ledger-unavailable`)."""
+    ledger = connect(url, connections=connections)
     with ledger.write() as connection:
         if ledger.is_postgresql:  # two may come at once to an empty database
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7283945)")
@@ -104,18 +108,20 @@ def open_ledger(url: str) -> Ledger:
     return ledger
 
 
-def connect(url: str) -> Ledger:
+def connect(url: str, *, connections: int = 2) -> Ledger:
     """The ledger as it is: nothing is made or changed but the folder of an SQLite file. Raises JobError."""
     url, file = normal_url(url), None
     try:
         if url.startswith("sqlite"):
             file = Path(url.removeprefix("sqlite:///"))
             file.parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+            engine = create_engine(url, pool_size=connections,
+                                   connect_args={"timeout": BUSY_S, "check_same_thread": False})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         else:
-            engine = create_engine(url, pool_pre_ping=True, pool_size=2, connect_args={"connect_timeout": 10})
+            engine = create_engine(url, pool_pre_ping=True, pool_size=connections,
+                                   connect_args={"connect_timeout": 10})
     except (OSError, ArgumentError, NoSuchModuleError, ImportError) as error:
         raise unavailable(url.split("@")[-1], str(error)) from error
     return Ledger(engine, engine.url.render_as_string(hide_password=True), file)
