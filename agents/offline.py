@@ -22,6 +22,8 @@ SWITCHES = {
     "LANGCHAIN_TRACING": "false",
     "LANGCHAIN_TRACING_V2": "false",
     "LANGGRAPH_STRICT_MSGPACK": "true",
+    "OTEL_SDK_DISABLED": "true",
+    "FASTAPI_OTEL_AUTO_CONFIGURE": "false",
 }
 LIBRARIES = {("huggingface_hub.constants", "HF_HUB_OFFLINE"): True,
              ("huggingface_hub.constants", "HF_HUB_DISABLE_TELEMETRY"): True,

@@ -7,7 +7,8 @@ away. Each job must leave the bytes that an undisturbed `run_job` leaves, masks,
 picture lost, none twice. Prints JSON with what was asked and what was reached; exit status 1 if one job differed.
 
 The seed decides which passages through the named places are deadly. When a process is killed from outside, and what the
-others are doing then, is up to the machine. With --state a run that was broken off goes on where it was.
+others are doing then, is up to the machine. With --state a run that was broken off goes on where it was; its last
+job is done again. `python -m tests.servers` starts an empty RabbitMQ and PostgreSQL and says their addresses.
 
 Pictures may be killed more often here than they would be anywhere else, so they are quarantined after 30 attempts, not
 after three.
@@ -44,7 +45,7 @@ from workers import JobSpec, read_results, run_job
 from workers.exports import FORMATS, export_job
 from workers.failpoints import POINTS, deaths
 from workers.ledger import Ledger, open_ledger
-from workers.ledger.jobs import cancel_job, find_job, get_job
+from workers.ledger.jobs import active_jobs, cancel_job, find_job, get_job
 from workers.ledger.schema import items
 from workers.progress import read_progress
 from workers.queue.app import QUEUES, make_app
@@ -123,6 +124,8 @@ def run(plan: Plan, work: Path, *, seed: int, workers: int = 2, backend: str = "
     points.mkdir()
     settings = read_settings()
     ledger = open_ledger(settings.ledger)
+    for job in active_jobs(ledger):  # of a run that was broken off, whose pictures are gone
+        cancel_job(ledger, job)
     disturbance = {"LEXISEG_FAILPOINTS": failpoints(plan, toll.hits),
                    "LEXISEG_FAILPOINT_FOLDER": str(points), "LEXISEG_FAILPOINT_SEED": f"{seed}:{toll.jobs}",
                    "LEXISEG_NOOP_S": str(plan.seconds_each)}
@@ -289,6 +292,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, help="a file that keeps the counts from run to run")
     given = parser.parse_args()
     plan = PLANS[given.backend, given.short]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers and folders are not left behind
     with tempfile.TemporaryDirectory(prefix="lexiseg-chaos-") as name:
         os.environ.update({"LEXISEG_LEDGER": given.ledger or f"{name}/ledger.sqlite", "LEXISEG_BROKER": given.broker,
                            "LEXISEG_LEASE_S": "1", "LEXISEG_STALE_S": "3"})

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ import httpx
 
 RETRIES = 4
 """Times that a request is sent again where the site says "later" (429, 503) or cannot be reached."""
+
+
+LATER = (429, 503)
 
 
 class SiteError(Exception):
@@ -47,8 +51,18 @@ class Client:
         self._http.close()
 
     def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Enters a job; options are the fields of JobRequest (out, backend, model, refine, sample ...)."""
-        return self._json("POST", "/v1/jobs", json={"inputs": inputs, "vocabulary": vocabulary, **options})
+        """Enters a job; options are the fields of JobRequest (out, backend, model, refine, sample ...).
+
+        Without `out` a name is chosen here, so that a request that is sent again, because its answer was lost, is known
+        as the same job."""
+        named = {"out": f"job-{secrets.token_hex(4)}"} | options
+        return self._json("POST", "/v1/jobs", json={"inputs": inputs, "vocabulary": vocabulary, **named})
+
+    def sample(self, *, inputs: list[str], vocabulary: str | dict[str, Any], count: int = 50, **options: Any
+               ) -> dict[str, Any]:
+        """Enters a job of which so many pictures are done first; look at them, then `resume`."""
+        return self.submit(inputs=inputs, vocabulary=vocabulary, sample=count,
+                           **({"priority": "interactive"} | options))
 
     def jobs(self) -> list[dict[str, Any]]:
         """The newest jobs."""
@@ -59,11 +73,16 @@ class Client:
         return self._json("GET", f"/v1/jobs/{job}")
 
     def watch(self, job: str) -> Iterator[dict[str, Any]]:
-        """The job each time something changed, until it is over. A stream that breaks is taken up again."""
+        """The job each time something changed, until it is over. A stream that breaks, or that the site has no room for
+        now, is taken up again."""
         broken = 0
         while True:
             try:
                 with self._http.stream("GET", f"/v1/jobs/{job}/events") as response:
+                    if response.status_code in LATER and broken < RETRIES:
+                        broken += 1
+                        time.sleep(_patience_s(response))
+                        continue
                     self._check(response)
                     event = ""
                     for line in response.iter_lines():
@@ -93,6 +112,10 @@ class Client:
         """Tries failed pictures again."""
         return self._json("POST", f"/v1/jobs/{job}/retry")
 
+    def verify(self, job: str) -> dict[str, Any]:
+        """Whether all files of a job are as they were written; reads every one of them."""
+        return self._json("POST", f"/v1/jobs/{job}/verify")
+
     def items(self, job: str, **filters: Any) -> Iterator[dict[str, Any]]:
         """The pictures of a job by name; filters: state, code, prefix."""
         after = ""
@@ -114,6 +137,10 @@ class Client:
     def upload(self, folder: str, picture: Path, name: str | None = None) -> dict[str, Any]:
         """Sends a picture; name `folder` among a job's inputs afterwards."""
         return self._json("PUT", f"/v1/uploads/{folder}/{name or picture.name}", content=picture.read_bytes())
+
+    def uploads(self, folder: str) -> list[str]:
+        """Names of the pictures that arrived in a folder."""
+        return self._json("GET", f"/v1/uploads/{folder}")["names"]
 
     def segment(self, picture: Path, *, classes: str | None = None, vocabulary: str | None = None,
                 **options: str) -> dict[str, Any]:
@@ -150,6 +177,10 @@ class Client:
         """From now on it stays as it is."""
         return self._json("POST", f"/v1/vocabularies/{name}/freeze")
 
+    def remove_vocabulary(self, name: str) -> None:
+        """Takes away one that is not frozen."""
+        self._json("DELETE", f"/v1/vocabularies/{name}")
+
     def _json(self, method: str, path: str, **given: Any) -> Any:
         for attempt in range(RETRIES + 1):
             try:
@@ -159,9 +190,9 @@ class Client:
                     raise self._unreachable(error) from error
                 time.sleep(0.2 * 2 ** attempt)
                 continue
-            if response.status_code not in (429, 503) or attempt == RETRIES:
+            if response.status_code not in LATER or attempt == RETRIES:
                 break
-            time.sleep(min(5.0, float(response.headers.get("Retry-After", "1"))))
+            time.sleep(_patience_s(response))
         self._check(response)
         return response.json() if response.content else None
 
@@ -189,3 +220,8 @@ class Client:
             raise SiteError(response.status_code, error["code"], error["message"], error.get("next_step"))
         except (ValueError, KeyError, TypeError):
             raise SiteError(response.status_code, "http", response.text[:300] or response.reason_phrase, None) from None
+
+
+def _patience_s(response: httpx.Response) -> float:
+    """Seconds until the site is asked again: what it says itself, at most five."""
+    return min(5.0, float(response.headers.get("Retry-After", "1")))

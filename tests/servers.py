@@ -168,3 +168,16 @@ def wait_for(port: int, process: subprocess.Popen, seconds: float = 60) -> None:
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"The server on port {port} does not answer.", pytrace=False)
             time.sleep(0.05)
+
+
+def main() -> None:
+    """`python -m tests.servers`: a RabbitMQ and a PostgreSQL, both empty, until Ctrl-C or SIGTERM; prints the options
+    that name them."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), rabbitmq_server() as broker, postgres_server() as ledger:
+        print(f"--broker {broker} --ledger {ledger}", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

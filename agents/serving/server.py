@@ -31,6 +31,9 @@ DTYPES = ("float32", "bfloat16")
 HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Numbers per attention head that vLLM 0.31.0 has code for on a processor. With others it starts, says that it is well,
 and dies on the first question."""
+NO_HOST = "no-host.invalid"
+"""The only host from which vLLM may fetch a picture that a request names by its address: there is none of that name
+(RFC 2606). An empty list would allow all; pictures come as data."""
 LOG_LINES = 12
 """Of the server's last words, shown where it fails."""
 
@@ -83,7 +86,8 @@ def server_command(settings: ServerSettings) -> list[str]:
             "--host", settings.host, "--port", str(settings.port), "--dtype", settings.dtype,
             "--max-num-seqs", str(settings.streams),
             *([] if settings.context is None else ["--max-model-len", str(settings.context)]),
-            "--limit-mm-per-prompt", '{"image": 1}', "--enforce-eager", "--distributed-executor-backend", "uni",
+            "--limit-mm-per-prompt", '{"image": 1}', "--allowed-media-domains", NO_HOST,
+            "--enforce-eager", "--distributed-executor-backend", "uni",
             "--kv-cache-memory-bytes", str(settings.cache_mib << 20), "--seed", "0", "--generation-config", "vllm",
             "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
             "--disable-uvicorn-access-log"]
@@ -93,7 +97,8 @@ def server_environment(cache: Path) -> dict[str, str]:
     """The variables of the server's process: nothing calls home, one process, one thread, no compiler. cache: where
     vLLM keeps what it found out about its own code, which makes the next start quicker."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return {**kept, **SWITCHES, "OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1",
+    return {**kept, **SWITCHES, "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "OMP_NUM_THREADS": "1",
+            "TORCHDYNAMO_DISABLE": "1",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1",
             "VLLM_CACHE_ROOT": str(cache / "vllm"), "VLLM_CONFIG_ROOT": str(cache / "vllm"),
             "XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface")}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from service.app import cache_dir
 from workers.ledger.jobs import active_jobs
 from workers.ledger.schema import items, jobs, results, shards
 from workers.ledger.states import ItemState, JobState
+from workers.queue.devices import devices
 from workers.queue.settings import read_settings
 from workers.queue.stall import REASONS, find_stall
 
@@ -123,11 +123,11 @@ class SiteCollector:
         for reason in REASONS:
             stalled.add_metric([reason], sum(stall is not None and stall.reason == reason for stall in found))
         yield stalled
-        memory = GaugeMetricFamily("lexiseg_device_memory_bytes", "Memory of the GPUs of this machine.",
-                                   labels=["device", "kind"])
-        for device, used, total in gpu_memory():
-            memory.add_metric([device, "used"], used)
-            memory.add_metric([device, "total"], total)
+        memory = GaugeMetricFamily("lexiseg_device_memory_bytes", "Memory of the GPUs of this machine, and of those "
+                                   "that workers saw in the last minutes.", labels=["host", "device", "kind"])
+        for device in devices(self._site.ledger):
+            memory.add_metric([device.host, device.index, "used"], device.used)
+            memory.add_metric([device.host, device.index, "total"], device.total)
         yield memory
 
 
@@ -164,17 +164,3 @@ def llm_outcomes() -> dict[tuple[str, str], int]:
         return {}
     finally:
         store.close()
-
-
-def gpu_memory() -> list[tuple[str, int, int]]:
-    """Index, used and all bytes of each GPU, as nvidia-smi says; empty without one."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return []
-    try:
-        text = subprocess.run([command, "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"],
-                              capture_output=True, text=True, timeout=5, check=True).stdout
-        rows = [line.split(",") for line in text.splitlines() if line.strip()]
-        return [(index.strip(), int(used) << 20, int(total) << 20) for index, used, total in rows]
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return []

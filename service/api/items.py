@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,7 +59,7 @@ def list_items(site: Reader, job_id: JobId, state: ItemStateName | None = None,
     if code is not None:
         query = query.where(items.c.code == code)
     if prefix:
-        query = query.where(items.c.name.startswith(prefix, autoescape=True))
+        query = query.where(items.c.name >= prefix, items.c.name < prefix + chr(sys.maxunicode))
     if "\0" in f"{after}{prefix}{code}":
         return ItemPage(items=[], next=None)
     with site.ledger.read() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Literal
 
@@ -25,11 +26,15 @@ from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger import jobs as ledger_jobs
 from workers.progress import JobProgress
 from workers.submit import submit
+from workers.verify import verify
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 OVER = (JobState.DONE, JobState.CANCELLED, JobState.STOPPED, JobState.PAUSED, JobState.SAMPLED)
 JobId = Annotated[str, Path(description="the id of a job", pattern=r"^[0-9a-f]{1,16}$", examples=["4f1c2a9b"])]
 STREAM_S = 1.0
+SHOWN = 1000
+"""Paths in one answer."""
+_verifying = threading.Lock()
 
 
 class JobRequest(BaseModel):
@@ -41,7 +46,8 @@ class JobRequest(BaseModel):
          "overlay": True, "priority": "interactive"}]})
 
     inputs: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(
-        min_length=1, max_length=1000, description="files and folders below the site's roots, and names of uploads")
+        min_length=1, max_length=1000, description="files, folders and patterns below the site's roots, and names "
+                                              "of uploads")
     vocabulary: str | dict[str, JsonValue] = Field(description="the name of a stored vocabulary, or a whole one")
     out: str | None = Field(default=None, min_length=1, max_length=200, description="a name for the results; submit "
                             "under the same name again to add new pictures")
@@ -74,6 +80,18 @@ class JobAnswer(BaseModel):
     created: float = Field(description="seconds since 1970")
     error_code: str | None = None
     error: str | None = None
+
+
+class VerificationAnswer(BaseModel):
+    """Whether a job's files are as they were written."""
+
+    format_version: int = 1
+    job: str
+    whole: bool = Field(description="every picture is finished, and no file is damaged")
+    counts: dict[str, int] = Field(description="pictures by state")
+    files: int = Field(description="that were compared")
+    damaged: list[str] = Field(description="the first thousand that are missing or not as they were written")
+    strange: list[str] = Field(description="the first thousand that belong to no finished picture")
 
 
 class JobList(BaseModel):
@@ -177,6 +195,21 @@ def cancel_job(site: Submitter, job_id: JobId) -> JobAnswer:
 def retry_job(site: Submitter, job_id: JobId) -> JobAnswer:
     """Try failed and quarantined pictures again."""
     return _steer(site, job_id, ledger_jobs.retry_failed)
+
+
+@router.post("/{job_id}/verify", responses=responses(404))
+def verify_job(site: Reader, job_id: JobId) -> VerificationAnswer:
+    """Compute the digest of every file that the job wrote again and compare. One job at a time; another one is told to
+    come back."""
+    job = site.job(job_id)
+    if not _verifying.acquire(blocking=False):
+        raise ApiError(429, "too-many", "Another job is being verified.", "Ask again in half a minute.")
+    try:
+        found = verify(site.ledger, job)
+    finally:
+        _verifying.release()
+    return VerificationAnswer(job=job.id, whole=found.is_whole, counts=found.counts, files=found.files,
+                              damaged=list(found.damaged[:SHOWN]), strange=list(found.strange[:SHOWN]))
 
 
 def _steer(site: Site, job_id: str, act: Callable[[Ledger, JobRow], object]) -> JobAnswer:

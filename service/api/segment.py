@@ -20,11 +20,14 @@ from service.api.errors import ApiError, responses
 from service.api.jobs import OVER, JobRequest, spec_of
 from service.api.site import Site, Submitter
 from service.api.uploads import BYTES, receive_picture
+from vision.images import IMAGE_SUFFIXES
 from workers.ledger.jobs import forget_job, get_job
 from workers.records import Result, read_results
 from workers.submit import submit
 
 router = APIRouter(prefix="/v1", tags=["one picture"])
+FIRST_LOOK_S, LAST_LOOK_S = 0.05, 0.5
+"""Between two looks at whether it is done: longer ones while it takes longer, since many may wait."""
 
 
 class SegmentAnswer(BaseModel):
@@ -59,7 +62,7 @@ async def segment(site: Submitter, request: Request,
             picture = folder / "picture"
             await receive_picture(request, picture)
         else:
-            picture = await run_in_threadpool(site.inside, path)
+            picture = await run_in_threadpool(_one_picture, site, path)
         names = (Vocabulary.from_names(classes).model_dump(mode="json") if classes is not None else vocabulary)
         wanted = JobRequest(inputs=[str(picture)], vocabulary=names, model=model, preset=preset, refine=refine,
                             priority="interactive")
@@ -73,7 +76,7 @@ async def _run(site: Site, wanted: JobRequest, picture: Path, folder: Path) -> S
     spec = (await run_in_threadpool(spec_of, site, wanted, [str(picture)])).model_copy(
         update={"out": str(folder / "out")})
     job = (await run_in_threadpool(submit, site.ledger, spec, priority="interactive")).job
-    deadline = time.monotonic() + site.settings.segment_timeout_s
+    deadline, pause = time.monotonic() + site.settings.segment_timeout_s, FIRST_LOOK_S
     try:
         while True:
             now = await run_in_threadpool(get_job, site.ledger, job.id)
@@ -82,13 +85,24 @@ async def _run(site: Site, wanted: JobRequest, picture: Path, folder: Path) -> S
             if time.monotonic() > deadline:
                 raise ApiError(504, "too-slow", f"No worker was done with it in {site.settings.segment_timeout_s:g} s.",
                                "Check that a worker runs (lexiseg up), or submit a job.")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            pause = min(1.2 * pause, LAST_LOOK_S)
         if now is None or now.error:
             raise ApiError(503, now.error_code or Code.INTERNAL if now else Code.JOB_MISSING,
                            now.error if now and now.error else "The job is gone.", "Ask again.")
         return await run_in_threadpool(_answer, folder / "out", spec.vocabulary)
     finally:
         await run_in_threadpool(forget_job, site.ledger, job)
+
+
+def _one_picture(site: Site, path: str) -> Path:
+    """A picture on the server. Raises InputError for a path that may not be read, ApiError for what is no picture by
+    its name: a folder or a list would be a whole job."""
+    picture = site.inside(path)
+    if not picture.is_file() or picture.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ApiError(415, Code.NOT_AN_IMAGE, f"{path[:200]!r} is not one picture.",
+                       "Name a picture, or submit a job.")
+    return picture
 
 
 def _answer(out: Path, vocabulary: Vocabulary) -> SegmentAnswer:

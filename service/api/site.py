@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -133,15 +134,23 @@ class Site:
                            "Come back when some are done.")
 
     def inside(self, text: str) -> Path:
-        """A path that a person gave, absolute or relative to one of the roots, links resolved. Raises InputError."""
+        """A path that a person gave, absolute or relative to one of the roots, links resolved; or a pattern (`*`, `?`,
+        `[...]`, `**`) that begins in one of them and matches something. Raises InputError."""
         refused = InputError(Code.FILE_MISSING, f"{text[:200]!r} is not in a folder that the API may read.",
                              "A path below one of LEXISEG_API_ROOTS, or an upload.", "Ask who runs the site.")
         if "\0" in text or "://" in text:
             raise refused
         for root in self.settings.readable:
             path = Path(os.path.realpath(root / text))
-            if (path == root or path.is_relative_to(root)) and path.exists():
+            if path.is_relative_to(root) and path.exists():
                 return path
+        parts = PurePath(text).parts
+        fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+        rest = os.path.join(*parts[fixed:], "")[:-1]
+        for root in self.readable if rest and ".." not in parts else ():
+            folder = os.path.realpath(root.joinpath(*parts[:fixed]))
+            if Path(folder).is_relative_to(root) and next(glob.iglob(rest, root_dir=folder, recursive=True), None):
+                return Path(glob.escape(folder), rest)
         raise refused
 
     def is_readable(self, path: str) -> bool:

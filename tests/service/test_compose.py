@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+import shlex
 import subprocess
 
 import jsonschema
@@ -61,6 +62,13 @@ def test_only_the_api_can_be_reached_and_nothing_reaches_out(document):
     assert {name: service["networks"] for name, service in services.items() if service["networks"] != ["inside"]} == {
         "api": ["inside", "entrance"]}
     assert not [name for name, service in services.items() if "network_mode" in service or "privileged" in service]
+
+
+def test_the_language_model_fetches_nothing_and_takes_one_picture(document):
+    words = shlex.split(document["services"]["vllm"]["command"])
+    assert words[words.index("--allowed-media-domains") + 1].endswith(".invalid")
+    assert words[words.index("--limit-mm-per-prompt") + 1] == '{"image": 1}'
+    assert document["services"]["vllm"]["environment"]["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
 
 
 def test_every_service_has_a_health_check_limits_and_time_to_stop(document):

@@ -16,7 +16,7 @@ from workers.ledger.store import Ledger
 
 DISPATCHER = "dispatcher:"
 """How the keys of their signs of life begin."""
-_NOTE = text("INSERT INTO meta (key, value) VALUES (:key, :value) "
+NOTE = text("INSERT INTO meta (key, value) VALUES (:key, :value) "
              "ON CONFLICT (key) DO UPDATE SET value = excluded.value")
 AHEAD_S = 60.0
 """A message that was sent later than so far in the future was sent before the clock was set back."""
@@ -114,7 +114,7 @@ def note_dispatcher(ledger: Ledger, host: str) -> None:
     """A dispatcher on `host` gives a sign of life. Those that gave none for a day are forgotten."""
     now = time.time()
     with ledger.write() as connection:
-        connection.execute(_NOTE, {"key": DISPATCHER + host[:20], "value": repr(now)})
+        connection.execute(NOTE, {"key": DISPATCHER + host[:20], "value": repr(now)})
         for name, at in _dispatchers(connection).items():
             if now - at > 86_400:
                 connection.execute(delete(meta).where(meta.c.key == DISPATCHER + name))

@@ -17,6 +17,7 @@ from parsers.errors import Code, JobError, LexisegError
 from workers.failpoints import reach
 from workers.ledger import Ledger, open_ledger
 from workers.ledger.clock import require_clock
+from workers.queue.devices import DeviceNotes
 from workers.queue.finalise import finalise
 from workers.queue.settings import read_settings
 from workers.queue.shard import ShardWorker
@@ -59,6 +60,9 @@ def child_worker(pid: int) -> ShardWorker:
                        is_stopping=is_stopping)
 
 
+_devices = DeviceNotes()
+
+
 @worker_process_shutdown.connect
 def end_child(**_: Any) -> None:
     """In the child, when it ends as it should."""
@@ -74,6 +78,7 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
     try:
         require_clock(child_ledger(os.getpid()), read_settings().lease_s)
         child_worker(os.getpid()).work(job_id, shard_id, digest)
+        _devices.tell(child_ledger(os.getpid()))  # the model is loaded by now
     except LexisegError as error:  # the ledger knows of it, or cannot be reached; the reaper comes back to the shard
         log.error("job %s, shard %s: %s", job_id, shard_id, error)
         if error.code in (Code.WORKER_DIFFERS, Code.LEDGER_UNAVAILABLE, Code.CLOCK_SKEW):

@@ -95,8 +95,10 @@ def test_command_and_variables(model, tmp_path, monkeypatch):
         "float32", "640", "134217728")
     assert json.loads(pairs["--structured-outputs-config"]) == {"backend": "xgrammar", "disable_any_whitespace": True}
     assert "--max-model-len" not in server_command(ServerSettings(model=model))
+    assert pairs["--allowed-media-domains"].endswith(".invalid") and pairs["--limit-mm-per-prompt"] == '{"image": 1}'
     variables = server_environment(tmp_path)
     assert variables["HF_HUB_OFFLINE"] == variables["VLLM_NO_USAGE_STATS"] == variables["DO_NOT_TRACK"] == "1"
+    assert variables["VLLM_MEDIA_URL_ALLOW_REDIRECTS"] == "0"
     assert variables["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0" and "PYTHONPATH" not in variables
     assert variables["VLLM_CACHE_ROOT"].startswith(str(tmp_path))
 
