@@ -147,7 +147,7 @@ class Site:
         parts = PurePath(text).parts
         fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
         rest = os.path.join(*parts[fixed:], "")[:-1]
-        for root in self.readable if rest and ".." not in parts else ():
+        for root in self.settings.readable if rest and ".." not in parts else ():
             folder = os.path.realpath(root.joinpath(*parts[:fixed]))
             if Path(folder).is_relative_to(root) and next(glob.iglob(rest, root_dir=folder, recursive=True), None):
                 return Path(glob.escape(folder), rest)

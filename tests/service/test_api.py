@@ -23,7 +23,6 @@ from agents.store import Entry, open_store
 from parsers.errors import InputError, OutputError, SettingError
 from service.api.app import create_app
 from service.api.guard import BodyLimit, JsonLines
-from service.api.health import gpu_memory
 from service.api.patience import patient_protocol
 from service.api.settings import ApiSettings, read_api_settings
 from service.api.site import Site
@@ -31,6 +30,7 @@ from service.api.tokens import add_token, read_tokens, remove_token, who
 from service.serve import is_loopback, serve
 from tests.llm_server import llm_server
 from tests.servers import free_port
+from workers.queue.devices import host
 
 DOG = {"classes": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]}
 
@@ -116,6 +116,59 @@ def test_pictures_of_a_job_come_page_by_page_and_filtered(site, pictures):
     refusal(site.get(f"/v1/jobs/{job}/item", params={"name": "../one.png"}), 404, "file-missing")
     assert "queued" in refusal(site.get(f"/v1/jobs/{job}/files/mask", params={"name": "one.png"}), 404, "file-missing")
     refusal(site.post(f"/v1/jobs/{job}/exports", json={"format": "coco"}), 409, "job-state")
+
+
+def test_a_beginning_of_names_is_taken_letter_by_letter(site, pictures):
+    for name in ("Ward/a.png", "ward/a.png", "ward_/a.png", "ward\U0001f600.png", "w%d/a.png"):
+        (pictures / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / "in" / name).write_bytes(png())
+    job = site.post("/v1/jobs", json={"inputs": ["in"], "vocabulary": DOG}).json()["job"]
+
+    def found(prefix: str) -> list[str]:
+        return [item["name"] for item in site.get(f"/v1/jobs/{job}/items", params={"prefix": prefix}).json()["items"]]
+
+    assert found("ward/") == ["ward/a.png"] and found("w%") == ["w%d/a.png"] and found("Ward") == ["Ward/a.png"]
+    assert found("ward") == ["ward/a.png", "ward_/a.png", "ward\U0001f600.png"] and len(found("")) == 5
+
+
+def test_patterns_are_taken_below_the_roots(site, pictures):
+    (pictures / "sub").mkdir()
+    (pictures / "sub" / "four.png").write_bytes(png())
+
+    def total(pattern: str) -> int:
+        made = site.post("/v1/jobs", json={"inputs": [pattern], "vocabulary": DOG})
+        assert made.status_code == 201, made.text
+        return made.json()["total"]
+
+    given = {"*.png": 3, "**/*.png": 4, "sub/*.png": 1, "t*.png": 2, str(pictures / "o*"): 1}
+    assert {text: total(text) for text in given} == given
+    for pattern in ("../*", "sub/../../*", "/etc/*", "*.tiff", "nowhere/*.png", "*/../../*", "a\0*", "http://host/*"):
+        refusal(site.post("/v1/jobs", json={"inputs": [pattern], "vocabulary": DOG}), 404, "file-missing")
+
+
+@pytest.mark.parametrize("path", [".", "list.jsonl", "*.png", "notes.txt"])
+def test_one_picture_now_is_one_picture(site, pictures, path):
+    """A folder or a list would be a job of any size, before all others."""
+    (pictures / "list.jsonl").write_text('{"path": "one.png"}\n{"path": "two.png"}\n')
+    (pictures / "notes.txt").write_text("no picture")
+    refusal(site.post("/v1/segment", params={"classes": "dog", "path": path}), 415, "not-an-image")
+    assert site.get("/v1/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize("body", [
+    b'{"inputs": ["."], "vocabulary": {"classes": [{"id": 1, "name": "\\ud800"}]}}',
+    b'{"inputs": ["\\ud800"], "vocabulary": "wards"}', b'{"inputs": ["."], "vocabulary": "\\ud800"}',
+    b'{"inputs": ["."], "vocabulary": {"classes": [{"id": 1, "name": "dog"}]}, "settings": {"tile": NaN}}',
+    b'{"inputs": ["."], "vocabulary": {"classes": [{"id": 1e999, "name": "dog"}]}}',
+    b'{"inputs": ["."], "vocabulary": {"classes": [{"id": ' + b"9" * 5000 + b', "name": "dog"}]}}',
+    b'{"inputs": ["."], "vocabulary": {"classes": [{"id": 1, "name": "dog"}]}, "sample": Infinity}',
+    b'{"inputs": ["."], "vocabulary": ' + b"[" * 100_000, b"\xff\xfe{}", b"", b"null", b'"text"', b"[]", b'{"a": 1',
+    b'{"inputs": ["."], "vocabulary": ' + b'{"classes":' * 2000 + b"1" + b"}" * 2000 + b"}"],
+    ids=lambda body: body[:60].decode("latin-1"))
+def test_json_that_is_odd_is_refused_and_no_defect(site, pictures, body):
+    answer = site.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 404, 422), (answer.status_code, answer.text[:300])
+    assert answer.json()["error"]["message"] and site.get("/v1/jobs").json()["jobs"] == []
 
 
 @pytest.mark.parametrize("path", ["/etc", "../../etc", "pictures/../..", "a\0b", "http://host/a.png", "file:///etc",
@@ -293,10 +346,10 @@ def test_metrics_count_pictures_and_gpu_memory(site, pictures, tmp_path, monkeyp
     command.write_text("#!/bin/sh\necho '0, 12, 81559'\necho '1, 0, 81559'\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}:/usr/bin:/bin")
-    assert gpu_memory() == [("0", 12 << 20, 81559 << 20), ("1", 0, 81559 << 20)]
     text = site.get("/metrics").text
     assert 'lexiseg_images{state="queued"} 3.0' in text and 'lexiseg_jobs{state="running"} 1.0' in text
-    assert 'lexiseg_device_memory_bytes{device="0",kind="used"}' in text
+    here = f'host="{host()}",kind="used"'
+    assert f'lexiseg_device_memory_bytes{{device="0",{here}}} 1.2582912e+07' in text
 
 
 def test_metrics_count_answers_of_the_language_model_and_jobs_that_stand_still(site, pictures, tmp_path, monkeypatch):
