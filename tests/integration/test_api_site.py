@@ -71,6 +71,8 @@ def test_upload_submit_watch_read_export(site, tmp_path, scene):
         assert sha256_file(tmp_path / "mask.png") == items[0]["result"]["mask_sha256"]
         client.mask(job["job"], "a.png", tmp_path / "overlay.jpg", kind="overlay")
         Image.open(tmp_path / "overlay.jpg").load()
+        whole = client.verify(job["job"])
+        assert whole["whole"] and whole["files"] > 4 and not whole["damaged"] and not whole["strange"]
         found = client.export(job["job"], "coco", tmp_path / "coco")
         assert found["images"] == 2 and all((tmp_path / "coco" / path).is_file() for path in found["files"])
         with pytest.raises(SiteError) as refused:

@@ -29,8 +29,12 @@ class Losing(httpx.BaseTransport):
         if not self.lost:
             self.lost += 1
             response.read()
+            response.close()
             raise httpx.ReadError("lost on the way")
         return response
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 @pytest.fixture
@@ -65,6 +69,7 @@ def client(serve, pictures) -> Iterator[Client]:
 
 def test_a_job_whose_answer_was_lost_is_not_entered_twice(client):
     losing = Losing()
+    client.close()
     client._http = httpx.Client(base_url=client._http.base_url, transport=losing, timeout=300)
     job = client.submit(inputs=["."], vocabulary=DOG)
     assert losing.lost == 1
@@ -91,14 +96,14 @@ def test_the_verbs_of_the_command_line(client, tmp_path):
 
 
 def test_whoever_watches_where_all_places_are_taken_waits_and_then_says_so(serve, pictures, monkeypatch):
-    waited: list[float] = []
-    monkeypatch.setattr("service.client.time.sleep", waited.append)
+    waited: list[int] = []
+    monkeypatch.setattr("service.client._patience_s", lambda response: waited.append(response.status_code) or 0.0)
     with Client(serve(max_waiting=1), timeout_s=300) as client:
         job = client.submit(inputs=["."], vocabulary=DOG)["job"]
         first = client.watch(job)
         assert next(first)["state"] == "running"
         with pytest.raises(SiteError) as full:
             next(client.watch(job))
-        assert full.value.status == 429 and len(waited) == 4
+        assert full.value.status == 429 and waited == [429] * 4
         client.cancel(job)
         assert [now["state"] for now in first][-1] == "cancelled"
