@@ -60,7 +60,7 @@ async def segment(site: Submitter, request: Request,
     try:
         if path is None:
             picture = folder / "picture"
-            await receive_picture(request, picture)
+            await receive_picture(request, picture, site.check_disk)
         else:
             picture = await run_in_threadpool(_one_picture, site, path)
         names = (Vocabulary.from_names(classes).model_dump(mode="json") if classes is not None else vocabulary)

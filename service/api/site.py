@@ -119,14 +119,19 @@ class Site:
                 self._broker = (settings.broker, time.monotonic(), problem)
             return self._broker[2]
 
-    def check_room(self) -> None:
-        """Raises ApiError: 507 where the disk is nearly full, 429 where too many jobs are open."""
+    def check_disk(self) -> None:
+        """Raises ApiError (507) where the disk is nearly full."""
         folder = self.settings.outputs
         while not folder.exists():
             folder = folder.parent
         if shutil.disk_usage(folder).free < self.settings.disk_floor:
             raise ApiError(507, Code.DISK_FULL, "The disk of the results is nearly full.",
                            "Free space, or lower LEXISEG_API_DISK_FLOOR.")
+
+    def check_room(self) -> None:
+        """Whether another job may come in. Raises ApiError: 507 where the disk is nearly full, 429 where too many jobs
+        are open."""
+        self.check_disk()
         with self.ledger.read() as connection:
             number = connection.execute(select(func.count()).where(jobs.c.state.in_(OPEN))).scalar_one()
         if number >= self.settings.max_open_jobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from vision.images import IMAGE_SUFFIXES, is_picture
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 Folder = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$", examples=["ward-7"])]
 FileName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", examples=["0001.jpg"])]
+CHECKED_BYTES = 16 << 20
+"""After so many more it is looked at whether there is still room."""
 BYTES = {"requestBody": {"required": True, "content": {"application/octet-stream": {
     "schema": {"type": "string", "format": "binary"}}}}}
 
@@ -41,12 +44,13 @@ class UploadFolder(BaseModel):
     names: list[str]
 
 
-async def receive_picture(request: Request, target: FilePath) -> int:
-    """Streams a body to a file that appears whole or not at all; bytes written. Raises ApiError (415), OutputError.
+async def receive_picture(request: Request, target: FilePath, check_disk: Callable[[], None]) -> int:
+    """Streams a body to a file that appears whole or not at all; bytes written. check_disk: is called again and again,
+    and raises where there is no room. Raises ApiError (415), OutputError.
 
     What begins like no picture is refused at its first bytes, whatever it calls itself; the decoder finds the rest.
     """
-    handle, taken, start = None, 0, b""
+    handle, taken, start, checked = None, 0, b"", 0
     temporary = ""
     try:
         await run_in_threadpool(target.parent.mkdir, parents=True, exist_ok=True)
@@ -57,6 +61,9 @@ async def receive_picture(request: Request, target: FilePath) -> int:
                 if len(start) == 16 and not is_picture(start):
                     raise _no_picture(target.name)
             taken += len(chunk)
+            if taken - checked > CHECKED_BYTES:
+                await run_in_threadpool(check_disk)
+                checked = taken
             await run_in_threadpool(_write_all, handle, chunk)
         if not is_picture(start):
             raise _no_picture(target.name)
@@ -88,11 +95,11 @@ def _no_picture(name: str) -> ApiError:
 @router.put("/{folder}/{name}", status_code=201, openapi_extra=BYTES, responses=responses(408, 413, 415, 507))
 async def put_picture(site: Submitter, request: Request, folder: Folder, name: FileName) -> Upload:
     """Send one picture: its bytes are the body. The same name again replaces it."""
-    await run_in_threadpool(site.check_room)
+    await run_in_threadpool(site.check_disk)
     if FilePath(name).suffix.lower() not in IMAGE_SUFFIXES:
         raise ApiError(415, Code.NOT_AN_IMAGE, f"{name!r} does not end like the name of a picture.",
                        f"One of: {' '.join(sorted(IMAGE_SUFFIXES))}.")
-    taken = await receive_picture(request, site.settings.uploads / folder / name)
+    taken = await receive_picture(request, site.settings.uploads / folder / name, site.check_disk)
     return Upload(folder=folder, name=name, bytes=taken)
 
 

@@ -78,7 +78,7 @@ def show_vocabulary(site: Reader, name: Name) -> VocabularyAnswer:
 @router.put("/{name}", responses=responses(409, 413, 507))
 def write_vocabulary(site: Submitter, name: Name, content: dict[str, JsonValue]) -> VocabularyAnswer:
     """Make one, or replace one that is not frozen. Jobs keep the copy that they were submitted with."""
-    site.check_room()
+    site.check_disk()
     vocabulary = read_content(content)
     _check_free(site, name)
     vocabulary.save(_path(site, name))
@@ -96,7 +96,7 @@ def build_stored(site: Submitter, name: Name, request: BuildRequest) -> Vocabula
     if not llm:
         raise ApiError(409, Code.LLM_UNAVAILABLE, "This site names no language model.", "Ask who runs the site to set "
                        "LEXISEG_LLM, or build it there: lexiseg vocabulary build")
-    site.check_room()
+    site.check_disk()
     vocabulary = stored_vocabulary(site, name)
     _check_free(site, name)
     if len(vocabulary.classes) > site.settings.max_llm_classes:

@@ -43,9 +43,9 @@ def test_a_look_up_is_counted_where_the_resolver_listens_on_loopback(tmp_path):
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\noptions timeout:1 attempts:1\n")
     look_up = "import socket\ntry: socket.getaddrinfo('lexiseg.example', 80)\nexcept OSError: pass"
     run("true")  # skips where there is no namespace
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"', "sh",
-                           tmp_path / "resolv.conf", "sh", SCRIPT, sys.executable, "-c", look_up],
-                          capture_output=True, text=True, timeout=1800)
+    with_resolver = 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", with_resolver, "sh", tmp_path / "resolv.conf", "sh",
+                           SCRIPT, sys.executable, "-c", look_up], capture_output=True, text=True, timeout=1800)
     assert done.returncode == LEFT and STAYED not in done.stderr, done.stderr
 
 
