@@ -9,7 +9,6 @@ import logging
 import socket
 import threading
 import time
-from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -20,8 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import service.api.site
-import service.api.uploads
 from agents.store import Entry, open_store
 from parsers.errors import InputError, OutputError, SettingError
 from service.api.app import create_app
@@ -216,20 +213,6 @@ def test_too_many_jobs_and_a_full_disk_are_told_when_to_come_back(open_site, pic
     full = open_site(disk_floor=1 << 60).put("/v1/uploads/a/a.png", content=png())
     refusal(full, 507, "disk-full")
     assert int(full.headers["Retry-After"]) > 0
-
-
-def test_a_disk_that_fills_up_during_an_upload_ends_it(site, data, monkeypatch):
-    monkeypatch.setattr(service.api.uploads, "CHECKED_BYTES", 1000)
-    free = iter([1 << 40, 1 << 40, 0])
-    monkeypatch.setattr(service.api.site.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
-
-    def pieces():
-        yield png()
-        for _ in range(10):
-            yield bytes(900)
-
-    refusal(site.put("/v1/uploads/a/a.png", content=pieces()), 507, "disk-full")
-    assert [path for path in (data / "uploads").rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.parametrize(("change", "status", "code"), [

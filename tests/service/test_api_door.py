@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import service.api.site
+import service.api.uploads
 from parsers.errors import Code, JobError
 from service.api.app import create_app
 from service.api.errors import ApiError
@@ -81,6 +83,17 @@ def test_a_stream_gives_its_place_back_even_if_nobody_reads_it(app, pictures):
         status, _, _ = ask(site, "GET", f"/v1/jobs/{json.loads(made)['job']}/events", {"type": "http.request"})
         assert status == 200
         assert site.state.site.streams._value == 1
+
+
+def test_a_disk_that_fills_up_during_an_upload_ends_it(app, tmp_path, monkeypatch):
+    monkeypatch.setattr(service.api.uploads, "CHECKED_BYTES", 1000)
+    free = iter([1 << 40, 1 << 40, 0])
+    monkeypatch.setattr(service.api.site.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    pieces = [b"\x89PNG\r\n\x1a\n" + bytes(100)] + [bytes(900)] * 10
+    status, text, taken = ask(app(open_to_all=True), "PUT", "/v1/uploads/a/a.png",
+                              *({"type": "http.request", "body": piece, "more_body": True} for piece in pieces))
+    assert status == 507 and json.loads(text)["error"]["code"] == "disk-full" and taken < len(pieces)
+    assert [path for path in (tmp_path / "data" / "uploads").rglob("*") if path.is_file()] == []
 
 
 def test_a_job_that_takes_long_to_look_at_holds_up_no_other_and_is_looked_at_once(monkeypatch):
