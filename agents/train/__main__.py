@@ -28,7 +28,8 @@ def main() -> None:
     llava.add_argument("--tower-every", type=int, help="then it learns in every so many steps")
     llava.add_argument("--loose", type=float, help="share of the pictures with strongly varied styles")
     llava.add_argument("--own", type=float, help="share of the pictures that the product's own sheet draws in any case")
-    llava.add_argument("--tower", type=float, help="highest rate of the matrices inside the image tower")
+    for name in ("text", "tower", "rest"):
+        llava.add_argument(f"--{name}", type=float, help=f"highest rate; see `{name}` in agents/train/loop.py")
     llava.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
     llava.add_argument("--steps", type=int, help="length of the schedule")
     llava.add_argument("--seed", type=int, default=0)
@@ -48,7 +49,8 @@ def main() -> None:
     sheets = [path for name in SHEETS if (path := given.sprites / f"{name}.webp").is_file()]
     if not sheets:
         parser.error(f"{given.sprites} holds no sprite sheet; see: python -m vision.train sprites --help")
-    changes = {name: value for name in ("steps", "tower_after", "tower_every", "tower", "loose", "own")
+    changes = {name: value for name in ("steps", "tower_after", "tower_every", "text", "tower", "rest", "loose",
+                                   "own")
                if (value := getattr(given, name)) is not None}
     print(train_llava(given.out, sheets, minutes=given.minutes, clip=given.clip, plan=replace(Plan(), **changes),
                       start=given.start, seed=given.seed))
