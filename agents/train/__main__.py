@@ -36,7 +36,25 @@ def main() -> None:
     export = commands.add_parser("export", help="write the trained model as a LLaVA directory")
     export.add_argument("--checkpoint", type=Path, default=Path("runs/llava/checkpoint.safetensors"))
     export.add_argument("--out", type=Path, default=Path("models/pocket/llava-phi2"))
+    describe = commands.add_parser("describe", help="what a model says of many pictogram scenes; run again to go on")
+    describe.add_argument("--dataset", help="validation scenes such as pictograms:count=100,seed=2,split=seen; the "
+                          "scenes that LLMFormer is trained on if left out")
+    describe.add_argument("--count", type=int, default=8000, help="how many of those scenes")
+    describe.add_argument("--sprites", type=Path, default=Path("runs/sprites"))
+    describe.add_argument("--model", type=Path, default=Path("models/pocket/llava-phi2"))
+    describe.add_argument("--detail", choices=("simple", "detailed"), default="detailed")
+    describe.add_argument("--out", type=Path, required=True, help="JSON Lines")
+    describe.add_argument("--minutes", type=float, default=600.0)
     given = parser.parse_args()
+    if given.command == "describe":
+        from agents.train.describe import describe_scenes
+        from vision import open_dataset
+        from vision.train.llmformer_data import PictogramSource
+
+        scenes = open_dataset(given.dataset) if given.dataset else PictogramSource(
+            given.count, sorted(given.sprites.glob("*.webp")), loose=0.3)
+        print(describe_scenes(scenes, given.model, given.out, detail=given.detail, minutes=given.minutes))
+        return
     if given.command == "export":
         from agents.train.export import export_llava
 

@@ -127,16 +127,17 @@ class Questions(IterableDataset):
             rows_of_window = SINGLE_SIDE // PATCH
             top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
             yield Batch(
-                images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
+                images_B3SS=pixels(images), names_BP=torch.from_numpy(np.stack(names)),
                 marks={name: Marks(choices_BP=torch.from_numpy(np.stack([mark[name] for mark in marks])),
                                    tokens_W=tokens_W) for name, tokens_W in words.items()},
-                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=_pixels(small),
+                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=pixels(small),
                 single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
                 texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
             number += 1
 
 
-def _pixels(images: list[NDArray[np.uint8]]) -> Tensor:
+def pixels(images: list[NDArray[np.uint8]]) -> Tensor:
+    """(S, S, 3) each to (B, 3, S, S)."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
