@@ -65,8 +65,8 @@ class Plan:
     naming: float = 0.5
     """Weight of the loss that asks each patch, as it leaves the projector, for the name of what it shows."""
     marking: float = 0.5
-    """Weight of the losses that ask each patch, there too, which thing from the left it belongs to (the order that the
-    words of a description follow), and that thing's size and colour."""
+    """Weight of the losses that ask each patch, there too, where the middle of its thing is (what the order of a
+    description and its relations follow), and for that thing's size and colour."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
