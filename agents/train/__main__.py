@@ -30,6 +30,8 @@ def main() -> None:
     llava.add_argument("--own", type=float, help="share of the pictures that the product's own sheet draws in any case")
     for name in ("text", "tower", "rest"):
         llava.add_argument(f"--{name}", type=float, help=f"highest rate; see `{name}` in agents/train/loop.py")
+    llava.add_argument("--no-places", dest="places", action="store_false", default=None,
+                       help="the weights of --start know places already")
     llava.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
     llava.add_argument("--steps", type=int, help="length of the schedule")
     llava.add_argument("--seed", type=int, default=0)
@@ -68,7 +70,7 @@ def main() -> None:
     if not sheets:
         parser.error(f"{given.sprites} holds no sprite sheet; see: python -m vision.train sprites --help")
     changes = {name: value for name in ("steps", "tower_after", "tower_every", "text", "tower", "rest", "loose",
-                                   "own")
+                                   "own", "places")
                if (value := getattr(given, name)) is not None}
     print(train_llava(given.out, sheets, minutes=given.minutes, clip=given.clip, plan=replace(Plan(), **changes),
                       start=given.start, seed=given.seed))

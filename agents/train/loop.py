@@ -22,6 +22,7 @@ from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
 from agents.train.network import (
+    add_places,
     initialise_projector,
     logits,
     make_network,
@@ -50,6 +51,8 @@ class Plan:
     """Share of the pictures with strongly varied styles."""
     own: float = 0.0
     """Share of the pictures that are drawn by the first sheet, beside its share of the others."""
+    places: bool = True
+    """Begin with a code of places in the tower (`add_places`); no longer where a round goes on from one that did."""
     text: float = 0.015
     """Highest rate of the matrices inside the text layers (Muon)."""
     tower: float = 0.004
@@ -106,6 +109,8 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         batch = next(batches)
         if step == 0 and start is None:
             initialise_projector(network, batch.images_B3SS)
+        if step == 0 and plan.places:
+            add_places(network, batch.images_B3SS)
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)

@@ -14,11 +14,12 @@ from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration
 
 from agents.pocket.network import load_network
-from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, prompt_text
+from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, pixels, prompt_text
 from agents.train.export import CHAT_TEMPLATE, write_model
 from agents.train.loop import Plan, make_optimisers, train_llava, train_step
 from agents.train.network import (
     GRID,
+    add_places,
     initialise_projector,
     logits,
     make_network,
@@ -222,3 +223,21 @@ def test_the_export_is_what_vllm_and_transformers_read(tmp_path, network):
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@torch.no_grad()
+def test_places_can_be_read_from_features_and_change_little_else(pocket_clip):
+    scenes = PictogramDataset(count=12, seed=3)
+    images = pixels([scenes.scene(i).image_HW3 for i in range(12)])
+    network = make_network(pocket_clip)
+    before = patch_features(network, images, torch.float32)
+    add_places(network, images)
+    after = patch_features(network, images, torch.float32)
+    assert torch.nn.functional.cosine_similarity(before, after, dim=-1).median() > 0.9
+    for features, readable in ((before, False), (after, True)):
+        inputs, others = features[:8].flatten(0, 1).double(), features[8:].flatten(0, 1).double()
+        for place in (torch.arange(GRID**2) // GRID, torch.arange(GRID**2) % GRID):
+            wave = (torch.pi * (place.double() + 0.5) / GRID).cos()
+            weights = torch.linalg.lstsq(inputs, wave.repeat(8)).solution
+            error = (others @ weights - wave.repeat(4)).square().mean() / wave.var()
+            assert (error < 0.2) == readable
