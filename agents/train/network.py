@@ -24,6 +24,8 @@ SIDE, PATCH = 128, 8
 GRID = SIDE // PATCH
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 WIDTH, LAYERS, MLP = 256, 4, 768
+LOUDNESS = 4.0
+"""How much louder than what a patch shows the projector reads where it lies, at the beginning (`add_places`)."""
 
 
 def make_config() -> LlavaConfig:
@@ -103,7 +105,7 @@ def initialise_projector(network: LlavaForConditionalGeneration, images_B3SS: Te
 
 
 @torch.no_grad()
-def add_places(network: LlavaForConditionalGeneration, images_B3SS: Tensor, strength: float = 10.0) -> None:
+def add_places(network: LlavaForConditionalGeneration, images_B3SS: Tensor, strength: float = 12.0) -> None:
     """Lets the tower know where a patch lies: a code of its row and column, beside what it shows.
 
     The pocket CLIP learnt from random windows of its grid, so neither row nor column of a patch can be read from its
@@ -144,7 +146,10 @@ def add_places(network: LlavaForConditionalGeneration, images_B3SS: Tensor, stre
             linear.weight.copy_(rest_VV @ linear.weight)
             linear.bias.copy_(rest_VV @ linear.bias)
     first = network.model.multi_modal_projector.linear_1
-    first.weight.copy_(first.weight @ rest_VV)
+    sight = LOUDNESS * (features_BPV @ rest_VV @ first.weight.T).flatten(0, 1).std(0).mean() / len(axes_VC) ** 0.5
+    reading = nn.init.orthogonal_(torch.empty(len(first.weight), axes_VC.shape[1])) * len(axes_VC) ** 0.5
+    written = patch_features(network, images_B3SS, torch.float32) @ axes_VC
+    first.weight.copy_(first.weight @ rest_VV + reading * sight / written.flatten(0, 1).std(0) @ axes_VC.T)
 
 
 def normalised(images_B3SS: Tensor, kind: torch.dtype) -> Tensor:
