@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -19,7 +20,7 @@ from workers.queue.settings import read_settings
 
 CONNECTIONS = 20
 """To the ledger, kept open. Forty threads answer requests, but not all of them are in the ledger at once."""
-SILENT = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 """FastAPI would send traces, bodies included, to where some variables of the environment say."""
 DESCRIPTION = """Folders of pictures become semantic masks, on this site's own machines.
 

@@ -170,7 +170,12 @@ def list_jobs(site: Reader, limit: Annotated[int, Query(ge=1, le=200)] = 50) -> 
 @router.get("/{job_id}", responses=responses(404))
 async def show_job(site: Reader, job_id: JobId) -> JobAnswer:
     """One job: states, rate, time left."""
-    return answer_of(site, site.fresh_progress(job_id) or await run_in_threadpool(site.progress, job_id))
+    return answer_of(site, await _progress(site, job_id))
+
+
+async def _progress(site: Site, job_id: str) -> JobProgress:
+    known = site.fresh_progress(job_id)
+    return await run_in_threadpool(site.progress, job_id) if known is None else known
 
 
 @router.post("/{job_id}/pause", responses=responses(404, 409))
@@ -246,7 +251,7 @@ class _Events(StreamingResponse):
 async def _events(site: Site, job_id: str) -> AsyncIterator[bytes]:
     last = b""
     while True:
-        now = answer_of(site, site.fresh_progress(job_id) or await run_in_threadpool(site.progress, job_id))
+        now = answer_of(site, await _progress(site, job_id))
         over = now.state in OVER
         data = now.model_dump_json().encode()
         if data != last or over:
