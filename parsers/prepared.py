@@ -21,7 +21,6 @@ from parsers.files import canonical_json, write_atomic
 from parsers.names import name_key
 from parsers.priors import ScenePriors
 
-
 _ALLOWED = "One JSON object a line: image_id, prompt_id, model_id, priors; or the results.jsonl of a job."
 
 

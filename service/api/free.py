@@ -1,5 +1,5 @@
-"""Jobs without candidates over HTTP. People say whether a language model or their own file names the classes; which model
-that is and where its answers are kept is the site's to say, so no address comes with a request."""
+"""Jobs without candidates over HTTP. People say whether the language model of the site or a file of theirs names the
+classes; which model that is and where its answers are kept is the site's to say: no address comes with a request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FreeRequest(BaseModel):
                                      "descriptions below the site's roots, or FOLDER/NAME of an upload; null: the "
                                      "site's language model describes the pictures")
     detail: Detail = Field(default="detailed", description="how the language model is to describe them")
-    max_calls: int | None = Field(default=None, ge=1, le=1_000_000_000, description="calls of the language model, after "
+    max_calls: int | None = Field(default=None, ge=1, le=1_000_000_000, description="calls of the language model after "
                                   f"which the job stops; null: {CALLS_PER_PICTURE} for each picture. The site may "
                                   "allow fewer")
 
@@ -59,7 +59,7 @@ def free_of(site: Site, request: FreeRequest) -> CandidateFree:
 
 
 def asked_llm(site: Site) -> CandidateFree:
-    """The site's language model, which was asked at most half a minute ago. Raises ApiError (409, 429), LexisegError."""
+    """The site's language model, as it was at most half a minute ago. Raises ApiError (409, 429), LexisegError."""
     llm = os.environ.get("LEXISEG_LLM")
     if not llm:
         raise ApiError(409, Code.LLM_UNAVAILABLE, "This site names no language model.", "Ask who runs the site to set "
