@@ -30,10 +30,24 @@ def plan_request(source: KnowledgeSource, request: str, reader: SceneReader) -> 
         raise SettingError(Code.SETTING_INVALID, f"The request is {shorten(request)}.",
                            f"A sentence of at most {MAX_REQUEST} characters.",
                            'For example: lexiseg ask "mask every dog next to a bench" pictures/ --out out')
+    said = names_said(request)
+    targets = [name for name in said if not _COLOURED.search(name)]  # "white swan" is a swan, and a filter
     return source.answer(Question(
         task="plan", record=Plan, read=lambda answer: read_plan(answer, request),
         fallback=lambda answers: rules_plan(request, reader),
-        schema=plan_schema(), values={"request": quoted(request)}, max_tokens=256))
+        schema=plan_schema(targets, said), values={"request": quoted(request)}, max_tokens=256))
+
+
+def names_said(request: str) -> list[str]:
+    """What a plan can name: each run of up to MAX_WORDS words of the request, its last word also in the singular. With
+    these in the schema a small model, which misspells what it copies, can only choose among them."""
+    words = [name_key(word) for word in _WORD.findall(request)]
+    found: dict[str, None] = {}
+    for start in range(len(words)):
+        for end in range(start + 1, min(start + MAX_WORDS, len(words)) + 1):
+            *before, last = words[start:end]
+            found |= dict.fromkeys(" ".join((*before, form)) for form in (last, *singulars(last)))
+    return list(found)
 
 
 def read_plan(answer: RawAnswer, request: str) -> Plan:
@@ -41,7 +55,7 @@ def read_plan(answer: RawAnswer, request: str) -> Plan:
     a target that is no name, a filter of something else, nothing to look for, or names that the request does not say
     (a small model may misspell what it copies)."""
     found = read_model(answer.text, Plan)
-    spoken = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", request)
+    spoken = _WORD.findall(request)
     targets: dict[str, str] = {}
     for target in found.targets:
         name = normalise_name(target)
@@ -127,6 +141,7 @@ def same_thing(name: str, other: str) -> bool:
     return bool(first & second)
 
 
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _VERB = re.compile(
     r"\A\s*(?:(?:please|just|only|can you|could you|i (?:want|need)|give me|let me see)\s+)*"
     r"(?:(?:mask(?: out)?|segment|find|show(?: me)?|outline|mark|select|label|highlight|get|cut out|look for|detect|"
@@ -136,6 +151,7 @@ _ASIDE = re.compile(r",?\s*\b(?:please|thanks|thank you)\b|"
                     r"\s+in (?:the|these|all|every|my) (?:picture|image|photo)s?\b", re.IGNORECASE)
 _LIST = re.compile(r"\s*,\s*(?:and\s+)?(?:also\s+)?|\s+(?:and(?: also)?|as well as|plus)\s+", re.IGNORECASE)
 _COLOUR = r"(?:black|white|gr[ae]y|red|orange|yellow|green|blue|purple|pink|brown)"
+_COLOURED = re.compile(rf"\b(?!orange\b){_COLOUR}\b")
 _TWO_COLOURS = re.compile(rf"\b({_COLOUR}) and ({_COLOUR})\b", re.IGNORECASE)
 _UNNAMED = re.compile(r"\b(?:everything|whatever|anything)(?: else)?\b(?: (?:that|which|you can see|you see)\b)?",
                       re.IGNORECASE)
