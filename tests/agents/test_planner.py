@@ -63,6 +63,14 @@ def test_the_schema_lets_a_plan_name_only_what_the_request_says(llm, source):
     assert parts["relation"] == {"type": "string"}
 
 
+def test_attributes_that_a_plan_leaves_out_are_added(llm, source):
+    llm.says(written(["bear", "swan"], filters=[("bear", "brown", "", "")]))
+    answer = plan_request(source, "the brown bear and the white swan next to the red car", SceneReader())
+    assert answer.record == Plan(targets=("bear", "swan"), filters=(
+        Filter(target="bear", attribute="brown"), Filter(target="swan", attribute="white")))
+    assert answer.outcome == "first"
+
+
 def test_names_that_the_request_does_not_say_are_not_looked_for(llm, source):
     for wrong in (written(["robit"]), written(["robot"], filters=[("robot", "red", "", "")]),
                   written(["robot"], filters=[("robot", "", "on", "grats")])):
