@@ -22,6 +22,7 @@ from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
 from agents.train.network import (
+    add_places,
     initialise_projector,
     logits,
     make_network,
@@ -50,6 +51,8 @@ class Plan:
     """Share of the pictures with strongly varied styles."""
     own: float = 0.0
     """Share of the pictures that are drawn by the first sheet, beside its share of the others."""
+    places: bool = True
+    """Begin with a code of places in the tower (`add_places`); no longer where a round goes on from one that did."""
     text: float = 0.015
     """Highest rate of the matrices inside the text layers (Muon)."""
     tower: float = 0.004
@@ -58,6 +61,9 @@ class Plan:
     """Highest rate of embeddings, head, projector and of the text layers' norms and biases (AdamW)."""
     tower_rest: float = 2e-4
     """Highest rate of the tower's embeddings, norms and biases (AdamW)."""
+    entry: float = 3e-5
+    """Highest rate of the projector's first matrix (AdamW). What it reads is about 25 times as large as what the other
+    layers read, and its weights are as much smaller."""
     tower_after: int = 100
     """Steps that the tower stays as it is, until the text layers ask it for something."""
     tower_every: int = 2
@@ -65,8 +71,8 @@ class Plan:
     naming: float = 0.5
     """Weight of the loss that asks each patch, as it leaves the projector, for the name of what it shows."""
     marking: float = 0.5
-    """Weight of the losses that ask each patch, there too, which thing from the left it belongs to (the order that the
-    words of a description follow), and that thing's size and colour."""
+    """Weight of the losses that ask each patch, there too, where the middle of its thing is (what the order of a
+    description and its relations follow), and for that thing's size and colour."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
@@ -106,6 +112,8 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         batch = next(batches)
         if step == 0 and start is None:
             initialise_projector(network, batch.images_B3SS)
+        if step == 0 and plan.places:
+            add_places(network, batch.images_B3SS)
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
@@ -131,19 +139,21 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
 def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple[Optimisers, tuple[float, ...]]:
     """Muon for the matrices inside the layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), AdamW
     for the rest; with their highest rates. LLaVA reads the tower before its last norm, which stays as it is."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[str, list[torch.nn.Parameter]] = {"text": [], "tower": [], "rest": [], "tower_rest": [], "entry": []}
     for name, weight in network.named_parameters():
-        if "post_layernorm" not in name:
-            groups.setdefault((".layers." in name and weight.ndim == 2, "vision_tower" in name), []).append(weight)
+        sees = "vision_tower" in name
+        if "linear_1.weight" in name:
+            groups["entry"].append(weight)
+        elif ".layers." in name and weight.ndim == 2:
+            groups["tower" if sees else "text"].append(weight)
+        elif "post_layernorm" not in name:
+            groups["tower_rest" if sees else "rest"].append(weight)
     optimisers: list[torch.optim.Optimizer] = []
-    peaks = []
-    for (is_matrix, sees), peak in (((True, False), plan.text), ((True, True), plan.tower), ((False, False), plan.rest),
-                                    ((False, True), plan.tower_rest)):
-        weights = groups[is_matrix, sees]
-        optimisers.append(torch.optim.Muon(weights, lr=peak, momentum=0.95, weight_decay=0.01) if is_matrix else
-                          torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
-        peaks.append(peak)
-    return optimisers, tuple(peaks)
+    for name, weights in groups.items():
+        optimisers.append(torch.optim.Muon(weights, lr=1.0, momentum=0.95, weight_decay=0.01)
+                          if name in ("text", "tower") else
+                          torch.optim.AdamW(weights, lr=1.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
+    return optimisers, (plan.text, plan.tower, plan.rest, plan.tower_rest, plan.entry)
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,

@@ -14,11 +14,12 @@ from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration
 
 from agents.pocket.network import load_network
-from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, prompt_text
+from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, pixels, prompt_text
 from agents.train.export import CHAT_TEMPLATE, write_model
 from agents.train.loop import Plan, make_optimisers, train_llava, train_step
 from agents.train.network import (
     GRID,
+    add_places,
     initialise_projector,
     logits,
     make_network,
@@ -28,7 +29,7 @@ from agents.train.network import (
     text_states,
     window,
 )
-from agents.train.tasks import Example, reading_order
+from agents.train.tasks import Example
 from agents.train.tokenizer import END, make_tokenizer
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.sprites import PICTOGRAMS, concepts
@@ -147,23 +148,21 @@ def test_patches_are_asked_for_seen_names_only(batch):
     assert len(named) and set(named.tolist()) <= set(labels.tolist())
 
 
-def test_patches_are_asked_which_thing_from_the_left_they_show():
+def test_patches_are_asked_for_the_place_size_and_colour_of_their_thing():
     scene = PictogramDataset(count=4, seed=3).scene(2)
     marks = patch_marks(scene)
-    order = reading_order(scene)
-    middles = [thing.box[0] + thing.box[2] / 2 for thing in scene.objects]
-    assert [middles[i] for i in order] == sorted(middles) and len(order) > 1
     cells = scene.instances_HW.reshape(GRID, 8, GRID, 8).swapaxes(1, 2).reshape(GRID * GRID, 64)
     said = set()
-    for place, index in enumerate(order):
+    for index, thing in enumerate(scene.objects):
         mine = (cells == index + 1).sum(1) > 32
-        assert ((marks["rank"] == place) == mine).all()
-        for name in ("size", "colour"):
-            words = {CHOICES[name][choice] for choice in marks[name][mine]}
-            told = {f"{word} " for word in scene.objects[index].attributes} & set(CHOICES[name])
-            assert not mine.any() or words == (told or {END})
-            said |= told
-    assert (marks["rank"] >= 0).any() and (marks["rank"] < 0).any() and said
+        middle = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
+        told = {f"{word} " for word in thing.attributes}
+        for name, expected in (("column", {str(1 + int(middle[0] // 8))}), ("row", {str(17 + int(middle[1] // 8))}),
+                               ("size", told & set(CHOICES["size"]) or {END}),
+                               ("colour", told & set(CHOICES["colour"]) or {END})):
+            assert not mine.any() or {CHOICES[name][choice] for choice in marks[name][mine]} == expected
+        said |= told
+    assert all(((marks[name] < 0) == ((cells > 0).sum(1) <= 32)).mean() > 0.9 for name in CHOICES) and said
 
 
 def test_marks_are_single_words(batch):
@@ -224,3 +223,21 @@ def test_the_export_is_what_vllm_and_transformers_read(tmp_path, network):
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@torch.no_grad()
+def test_places_can_be_read_from_features_and_change_little_else(pocket_clip):
+    scenes = PictogramDataset(count=12, seed=3)
+    images = pixels([scenes.scene(i).image_HW3 for i in range(12)])
+    network = make_network(pocket_clip)
+    before = patch_features(network, images, torch.float32)
+    add_places(network, images)
+    after = patch_features(network, images, torch.float32)
+    assert torch.nn.functional.cosine_similarity(before, after, dim=-1).median() > 0.9
+    for features, readable in ((before, False), (after, True)):
+        inputs, others = features[:8].flatten(0, 1).double(), features[8:].flatten(0, 1).double()
+        for place in (torch.arange(GRID**2) // GRID, torch.arange(GRID**2) % GRID):
+            wave = (torch.pi * (place.double() + 0.5) / GRID).cos()
+            weights = torch.linalg.lstsq(inputs, wave.repeat(8)).solution
+            error = (others @ weights - wave.repeat(4)).square().mean() / wave.var()
+            assert (error < 0.2) == readable
