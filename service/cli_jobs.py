@@ -33,7 +33,7 @@ Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive
 
 
 def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path | None, model: str | None,
-          backend: str, preset: str, descriptions: Path | None, candidate_free: bool, llm: str | None,
+          backend: str, preset: str, descriptions: str | None, candidate_free: bool, llm: str | None,
           llm_model: str | None, store: str | None, llm_timeout: float | None, llm_parallel: int | None,
           llm_calls: int | None, subclasses: int | None, draft: bool, overlay: bool, confidence: bool, device: str,
           variant: str | None, ensemble: str | None, refine: str | None, tile: int | None, overlap: float | None,

@@ -69,7 +69,8 @@ class CallBudget:
             if not self._left:
                 raise LlmError(Code.LLM_CALLS, f"The job has made the {self._limit:,} calls of the language model that "
                                "it may make.", "A larger --llm-calls, and LEXISEG_MAX_LLM_CALLS of the site.",
-                               "The same lexiseg jobs submit with a larger --llm-calls goes on with the rest.")
+                               "The same lexiseg jobs submit with a larger --llm-calls (over HTTP: max_calls) goes on "
+                               "with the rest.")
             self._left -= 1
 
     def give_back(self) -> int:
