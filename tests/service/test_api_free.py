@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import service.api.free
 from parsers.prepared import PreparedRow
 from parsers.priors import ObjectPrior, ScenePriors
 from tests.by_hand import do_job
@@ -108,13 +109,17 @@ def test_a_language_model_that_is_away_or_blind_is_found_before_anything_is_ente
     assert int(away.headers["Retry-After"]) > 0 and site.get("/v1/jobs").json()["jobs"] == []
 
 
-def test_it_is_asked_once_whether_it_is_there_and_by_one_at_a_time(site, llm, pictures):
+def test_it_is_asked_once_whether_it_is_there_and_by_one_at_a_time(site, llm, pictures, monkeypatch):
+    monkeypatch.setattr(service.api.free, "FRESH_S", 3600)
     here = site.app.state.site
     with here.alone():
         refusal(site.post("/v1/jobs", json=FREE), 429, "too-many")
     for name in ("a", "b"):
         assert site.post("/v1/jobs", json=FREE | {"out": name}).status_code == 201
     assert llm.calls == 1
+    monkeypatch.setattr(service.api.free, "FRESH_S", 0)
+    site.post("/v1/jobs", json=FREE | {"out": "c"})
+    assert llm.calls == 2
 
 
 def test_calls_of_the_language_model_are_bounded(site, llm, pictures):
