@@ -50,19 +50,21 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Enters a job; options are the fields of JobRequest (out, backend, model, refine, sample ...).
+    def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any] | None = None,
+               free: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        """Enters a job with a vocabulary, or without names: `free` holds the fields of FreeRequest ({} for the site's
+        language model). options are the other fields of JobRequest (out, backend, model, refine, sample ...).
 
         Without `out` a name is chosen here, so that a request that is sent again, because its answer was lost, is known
         as the same job."""
-        named = {"out": f"job-{secrets.token_hex(4)}"} | options
-        return self._json("POST", "/v1/jobs", json={"inputs": inputs, "vocabulary": vocabulary, **named})
+        named = {"vocabulary": vocabulary} if free is None else {"free": free}
+        options = {"out": f"job-{secrets.token_hex(4)}"} | options
+        return self._json("POST", "/v1/jobs", json={"inputs": inputs, **named, **options})
 
-    def sample(self, *, inputs: list[str], vocabulary: str | dict[str, Any], count: int = 50, **options: Any
-               ) -> dict[str, Any]:
-        """Enters a job of which so many pictures are done first; look at them, then `resume`."""
-        return self.submit(inputs=inputs, vocabulary=vocabulary, sample=count,
-                           **({"priority": "interactive"} | options))
+    def sample(self, *, inputs: list[str], count: int = 50, **options: Any) -> dict[str, Any]:
+        """Enters a job of which so many pictures are done first; look at them, then `resume`. options: those of
+        `submit`."""
+        return self.submit(inputs=inputs, sample=count, **({"priority": "interactive"} | options))
 
     def jobs(self) -> list[dict[str, Any]]:
         """The newest jobs."""
@@ -130,12 +132,18 @@ class Client:
         """One picture of a job."""
         return self._json("GET", f"/v1/jobs/{job}/item", params={"name": name})
 
+    def told(self, job: str, name: str) -> dict[str, Any] | None:
+        """What is said of a picture in a job without names, with its priors; None as long as nothing is said."""
+        item = self.item(job, name)
+        return item["told"] or (item["result"] or {}).get("told")
+
     def mask(self, job: str, name: str, to: Path, kind: str = "mask") -> None:
         """Saves the mask of a picture, or its `overlay` or `confidence`."""
         self._save(f"/v1/jobs/{job}/files/{kind}", {"name": name}, to)
 
     def upload(self, folder: str, picture: Path, name: str | None = None) -> dict[str, Any]:
-        """Sends a picture; name `folder` among a job's inputs afterwards."""
+        """Sends a picture; name `folder` among a job's inputs afterwards. Or a file of descriptions, whose name ends in
+        .jsonl: FOLDER/NAME is then `descriptions` of a job without names."""
         return self._json("PUT", f"/v1/uploads/{folder}/{name or picture.name}", content=picture.read_bytes())
 
     def uploads(self, folder: str) -> list[str]:
@@ -143,9 +151,10 @@ class Client:
         return self._json("GET", f"/v1/uploads/{folder}")["names"]
 
     def segment(self, picture: Path, *, classes: str | None = None, vocabulary: str | None = None,
-                **options: str) -> dict[str, Any]:
-        """One picture now; the answer holds its mask as a PNG file in base64."""
-        given = {"classes": classes, "vocabulary": vocabulary, **options}
+                candidate_free: bool = False, **options: str) -> dict[str, Any]:
+        """One picture now, for names or for what the site's language model says of it; the answer holds its mask as a
+        PNG file in base64."""
+        given = {"classes": classes, "vocabulary": vocabulary, "candidate_free": candidate_free or None, **options}
         return self._json("POST", "/v1/segment", content=picture.read_bytes(),
                           params={name: value for name, value in given.items() if value is not None})
 

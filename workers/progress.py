@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from parsers.errors import Code, JobError
 from workers.ledger import JobRow, Ledger
-from workers.ledger.jobs import look_at_job
+from workers.ledger.jobs import look_at_job, told_number
 from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS
 
 RECENT_S = 30.0
@@ -20,6 +21,8 @@ class JobProgress:
     job: JobRow
     counts: dict[str, int]
     """Pictures by state."""
+    described: int | None
+    """Pictures of which it is said what they show; None where names are given."""
     images_per_s: float
     """Over the last 30 seconds; 0 while nothing was handed in."""
     eta_s: float | None
@@ -41,4 +44,6 @@ def read_progress(ledger: Ledger, job_id: str) -> JobProgress:
         raise JobError(Code.JOB_MISSING, f"There is no job {job_id!r}.", "", "lexiseg jobs list")
     job, by_state, rate = found
     left = sum(by_state[state] for state in OPEN_ITEMS)
-    return JobProgress(job=job, counts=by_state, images_per_s=rate, eta_s=left / rate if rate and left else None)
+    described = told_number(ledger, job_id) if json.loads(job.spec).get("free") else None
+    return JobProgress(job=job, counts=by_state, described=described, images_per_s=rate,
+                       eta_s=left / rate if rate and left else None)

@@ -23,7 +23,7 @@ def main() -> None:
                        help="sheets made by python -m vision.train sprites")
     llava.add_argument("--clip", type=Path, default=Path("models/pocket/clip"), help="its image tower is the start")
     llava.add_argument("--out", type=Path, default=Path("runs/llava"))
-    llava.add_argument("--start", type=Path, help="checkpoint of an earlier round, to begin with its weights")
+    llava.add_argument("--start", type=Path, help="checkpoint or model of an earlier round, to begin with its weights")
     llava.add_argument("--tower-after", type=int, help="steps that the image tower stays as it is")
     llava.add_argument("--tower-every", type=int, help="then it learns in every so many steps")
     llava.add_argument("--loose", type=float, help="share of the pictures with strongly varied styles")
@@ -32,6 +32,7 @@ def main() -> None:
         llava.add_argument(f"--{name}", type=float, help=f"highest rate; see `{name}` in agents/train/loop.py")
     llava.add_argument("--no-places", dest="places", action="store_false", default=None,
                        help="the weights of --start know places already")
+    llava.add_argument("--fresh", action="store_true", default=None, help="of --start, begin the text layers anew")
     llava.add_argument("--minutes", type=float, default=600.0, help="stop after so long, with a checkpoint")
     llava.add_argument("--steps", type=int, help="length of the schedule")
     llava.add_argument("--seed", type=int, default=0)
@@ -70,7 +71,7 @@ def main() -> None:
     if not sheets:
         parser.error(f"{given.sprites} holds no sprite sheet; see: python -m vision.train sprites --help")
     changes = {name: value for name in ("steps", "tower_after", "tower_every", "text", "tower", "rest", "loose",
-                                   "own", "places")
+                                   "own", "fresh", "places")
                if (value := getattr(given, name)) is not None}
     print(train_llava(given.out, sheets, minutes=given.minutes, clip=given.clip, plan=replace(Plan(), **changes),
                       start=given.start, seed=given.seed))

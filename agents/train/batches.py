@@ -49,7 +49,8 @@ class Rows:
     """Number of the question within its row; -1 is padding."""
     positions_BT: Tensor
     learn_BT: Tensor
-    """bool: the next token is part of an answer."""
+    """How much the next token counts: one over the root of the length of its answer, 0 outside of answers. Otherwise
+    the yes or no of a short answer would hardly count beside descriptions (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +191,17 @@ def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int, *
     first = 1 + GRID * GRID if after_picture else 0
     lines = []
     for row in rows:
-        line: list[tuple[int, int, int, bool]] = []
+        line: list[tuple[int, int, int, int]] = []
         for segment, example in enumerate(row):
             before, after = _tokens(example, tokenizer, after_picture)
             if len(line) + len(before) + len(after) <= length:
-                line += [(token, segment, first + i, len(before) - 1 <= i < len(before) + len(after) - 1)
-                         for i, token in enumerate([*before, *after])]
-        lines.append(line + [(end, -1, 0, False)] * (length - len(line)))
-    tokens, segments, positions, learn = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
-    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn.bool())
+                line += [(token, segment, first + i, len(after) if i >= len(before) - 1 else 0)
+                         for i, token in enumerate([*before, *after[:-1]])]
+                line.append((after[-1], segment, first + len(before) + len(after) - 1, 0))
+        lines.append(line + [(end, -1, 0, 0)] * (length - len(line)))
+    tokens, segments, positions, lengths = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
+    learn = torch.where(lengths > 0, lengths.clamp(min=1) ** -0.5, 0.0)
+    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn)
 
 
 def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Example]]:

@@ -48,10 +48,16 @@ def make_config() -> LlavaConfig:
 
 def make_network(clip: Path | None = None, seed: int = 0) -> LlavaForConditionalGeneration:
     """Random weights; with `clip`, the directory of the pocket CLIP, the vision tower begins as CLIP's. The head has
-    the bias that Phi's has and transformers' LLaVA leaves out."""
+    the bias that Phi's has and transformers' LLaVA leaves out.
+
+    Its matrix is that of the embeddings, as long as it learns: a name that is read, a name that a patch is asked for,
+    and a name that is said are then one vector, and to find, to copy or to leave out what was said needs no map
+    between two tables that would have to be learnt name by name.
+    """
     torch.manual_seed(seed)
     network = LlavaForConditionalGeneration(make_config())
     network.lm_head = nn.Linear(WIDTH, network.config.text_config.vocab_size, bias=True)
+    network.lm_head.weight = network.model.language_model.embed_tokens.weight
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "vision_tower" in name:
@@ -60,12 +66,23 @@ def make_network(clip: Path | None = None, seed: int = 0) -> LlavaForConditional
                 nn.init.normal_(weight, std=0.02 if "embed_tokens" in name or "lm_head" in name else WIDTH**-0.5)
             elif name.endswith("bias"):
                 weight.zero_()
-        for layer in network.model.language_model.layers:
-            for module in (layer.self_attn.dense, layer.mlp.fc2):
-                module.weight.mul_(0.3)
+    start_text_layers(network)
     if clip is not None:
         network.model.vision_tower.load_state_dict(clip_weights(clip))
     return network
+
+
+@torch.no_grad()
+def start_text_layers(network: LlavaForConditionalGeneration) -> None:
+    """Random weights for the layers that read and write; what they add is small at first. Half of the heads begin with
+    keys like their queries: a word looks for what is like it, a patch of that name or the word said before (ours)."""
+    for layer in network.model.language_model.layers:
+        for name, weight in layer.named_parameters():
+            if weight.ndim > 1:
+                nn.init.normal_(weight, std=WIDTH**-0.5 * (0.3 if "dense" in name or "fc2" in name else 1.0))
+            else:
+                weight.fill_(1.0 if "layernorm.weight" in name else 0.0)
+        layer.self_attn.k_proj.weight[:WIDTH // 2] = layer.self_attn.q_proj.weight[:WIDTH // 2]
 
 
 def clip_weights(clip: Path) -> dict[str, Tensor]:
