@@ -55,7 +55,7 @@ class ClipEncoder:
         _check_numbers(self._model, card)
         self._model.to(self.device).eval().requires_grad_(False)
         if self.half:
-            _halve(self._model.visual)
+            halve(self._model.visual)
         self._mean_3, self._std_3 = (torch.tensor(v, device=self.device) * 255 for v in (card.mean, card.std))
 
     @torch.inference_mode()
@@ -125,7 +125,7 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _halve(visual: torch.nn.Module) -> None:
+def halve(visual: torch.nn.Module) -> None:
     """The weights of matrix products and convolutions in bfloat16, once and not anew for each batch. On a CPU this also
     decides whether attention takes torch's fast path, which wants tokens and weights of one type."""
     for module in visual.modules():
