@@ -1,7 +1,7 @@
 """Does `torch.compile` pay? `python -m benchmarks.compiled [--precision bfloat16] [--freezing] [--layers 4]`.
 
-The dense features of a vision transformer with random weights (patches of 16 at 224 pixels, the width of ViT-B), as they
-are and compiled, in turns in one thread. Printed are the milliseconds of the processor per window, median and least,
+The dense features of a vision transformer with random weights (patches of 16 at 224 pixels, the width of ViT-B), as
+they are and compiled, in turns in one thread. Printed are the milliseconds of the processor per window, median and least,
 those of the library's own forward beside them, and the seconds that compiling took. A C++ compiler is needed.
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Reads the command line and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compiled", description=__doc__)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--freezing", action="store_true", help="weights are constants to the compiler, which packs them")
+    parser.add_argument("--freezing", action="store_true", help="the compiler packs the weights")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=4)
