@@ -1,7 +1,7 @@
 """Does `torch.compile` pay? `python -m benchmarks.compiled [--precision bfloat16] [--freezing] [--layers 4]`.
 
 The dense features of a vision transformer with random weights (patches of 16 at 224 pixels, the width of ViT-B), as
-they are and compiled, in turns in one thread. Printed are the milliseconds of the processor per window, median and least,
+they are and compiled, in turns in one thread. Printed are processor milliseconds per window, median and least,
 those of the library's own forward beside them, and the seconds that compiling took. A C++ compiler is needed.
 """
 
