@@ -33,8 +33,8 @@ from PIL import Image
 from benchmarks.throughput import random_vit
 from parsers.vocabulary import Vocabulary
 from service.benchmark import empty_cache, invented_vocabulary, read_size, save_photos, watched
-from vision import ClipSettings, load_segmenter
-from vision.clip.segmenter import ClipSegmenter
+from vision import ClipSettings
+from vision.clip.segmenter import ClipSegmenter, load
 from vision.refine.enlarge import softmax
 from vision.refine.settings import BILATERAL, SPATIAL
 from vision.types import Sample
@@ -114,13 +114,12 @@ class Round:
 
 
 def rounds_of(given: argparse.Namespace, work: Path) -> tuple[list[Round], dict[str, object]]:
-    """The rounds, the first of which only warms up and is left out, and what was run."""
+    """The rounds, after a short one of each that only warms up, and what was run."""
     width, height = read_size(given.size)
     vocabulary = invented_vocabulary(given.classes, given.subclasses)
     model = given.model or random_vit(work / "model")
     settings = {"templates": "plain", "precision": given.precision}
-    segmenter = load_segmenter("clip", model, device=given.device,
-                               settings=ClipSettings(**settings, batch_size=given.batch))
+    segmenter = load(model, device=given.device, settings=ClipSettings(**settings, batch_size=given.batch))
     segmenter.prepare(vocabulary)
     photos = list(save_photos(work / "photos", given.images, width, height))
     few = work / "few"
@@ -130,8 +129,8 @@ def rounds_of(given: argparse.Namespace, work: Path) -> tuple[list[Round], dict[
     with watched(segmenter.encoder) as seen:
         segmenter.score([Sample(image_HW3=np.zeros((height, width, 3), np.uint8), vocabulary=vocabulary)])
     windows = int(seen["windows"])
-    alone = load_segmenter("clip", model, device=given.device,
-                           settings=ClipSettings(templates="plain", precision="float32", batch_size=windows))
+    alone = load(model, device=given.device,
+                 settings=ClipSettings(templates="plain", precision="float32", batch_size=windows))
     bare, plain = Bare(segmenter), Plain(alone, vocabulary, given.plain_steps)
     (work / "plain").mkdir()
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import torch
 from parsers.vocabulary import Vocabulary
 from vision import ClipSettings, load_segmenter, resolve_model
 from vision.clip.encoder import ClipEncoder
-from vision.clip.segmenter import ClipSegmenter
+from vision.clip.segmenter import ClipSegmenter, load
 from vision.clip.settings import VARIANTS
 from vision.clip.text import TextEncoder
 from vision.datasets.base import superclasses_of
@@ -124,11 +125,12 @@ def variant_table(dataset: PictogramDataset, model: Path) -> list[dict]:
     `softmax` is what the first release did by default."""
     view, lists = SuperclassView(dataset, superclasses_of(dataset)), Vocabulary.load(LISTS)
     rows = []
+    options: dict[str, Any]
     for name, options in (*((variant, {"variant": variant}) for variant in VARIANTS if variant != "auto"),
                           ("resclip, one pass", {"variant": "resclip", "feedback": False}),
                           ("naclip, no card", {"variant": "naclip", "logit_scale": 40.0, "temperature": 0.02})):
         settings = [ClipSettings(**options, subclass_count=10, ensemble=ensemble) for ensemble in ENSEMBLES]
-        encoder = load_segmenter("clip", model, settings=settings[0]).encoder
+        encoder = load(model, settings=settings[0]).encoder
         if name.endswith("no card"):
             encoder.card.thresholds.clear()
         run = evaluate(dataset, ClipSegmenter(encoder, settings[0]), absent=20)
