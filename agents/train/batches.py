@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset
 
 from agents.train.knowledge import COLOUR_NAMES, SIZES
 from agents.train.network import GRID, PATCH, window
-from agents.train.tasks import Example, picture_examples, reading_order, text_example
+from agents.train.tasks import Example, picture_examples, text_example
 from agents.train.tokenizer import END, make_tokenizer
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
 from vision.datasets.scene import Scene
@@ -33,10 +33,11 @@ ROW, TEXT_ROW, TEXT_ROWS = 160, 384, 3
 """Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
 prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
 
-CHOICES = {"rank": tuple("123456789"), "size": (*(f"{word} " for word in SIZES), END),
+CHOICES = {"column": tuple(str(1 + i) for i in range(GRID)), "row": tuple(str(1 + GRID + i) for i in range(GRID)),
+           "size": (*(f"{word} " for word in SIZES), END),
            "colour": (*(f"{word} " for word in COLOUR_NAMES), END)}
-"""What a patch of a thing is asked for beside its name: which thing from the left it belongs to, how large and of what
-colour that is; the end of text stands for nothing to be said."""
+"""What a patch of a thing is asked for beside its name: in which column and row of patches the thing's middle lies, how
+large it is and of what colour; the end of text stands for nothing to be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,8 @@ class Rows:
     """Number of the question within its row; -1 is padding."""
     positions_BT: Tensor
     learn_BT: Tensor
-    """bool: the next token is part of an answer."""
+    """How much the next token counts: one over the root of the length of its answer, 0 outside of answers. Otherwise
+    the yes or no of a short answer would hardly count beside descriptions (ours)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ class Batch:
     names_BP: Tensor
     """For each patch the token of the name of what fills it, -1 where nothing does; most textures are left out."""
     marks: dict[str, Marks]
-    """What else each patch is asked for: "rank", "size", "colour"."""
+    """What else each patch is asked for: "column", "row", "size", "colour"."""
     questions: Rows
     """A row for each picture."""
     single_B3SS: Tensor
@@ -127,16 +129,17 @@ class Questions(IterableDataset):
             rows_of_window = SINGLE_SIDE // PATCH
             top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
             yield Batch(
-                images_B3SS=_pixels(images), names_BP=torch.from_numpy(np.stack(names)),
+                images_B3SS=pixels(images), names_BP=torch.from_numpy(np.stack(names)),
                 marks={name: Marks(choices_BP=torch.from_numpy(np.stack([mark[name] for mark in marks])),
                                    tokens_W=tokens_W) for name, tokens_W in words.items()},
-                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=_pixels(small),
+                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=pixels(small),
                 single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
                 texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
             number += 1
 
 
-def _pixels(images: list[NDArray[np.uint8]]) -> Tensor:
+def pixels(images: list[NDArray[np.uint8]]) -> Tensor:
+    """(S, S, 3) each to (B, 3, S, S)."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
@@ -163,12 +166,14 @@ def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
     """(P,) for each of CHOICES, -1 where no thing fills more than half of a patch."""
     cells_NP = _cells(scene.instances_HW)
     result = {name: np.full(len(cells_NP), -1, np.int64) for name in CHOICES}
-    for place, index in enumerate(reading_order(scene)):
+    for index, thing in enumerate(scene.objects):
         mine_N = (cells_NP == index + 1).mean(1) > 0.5
-        result["rank"][mine_N] = place
+        x, y, width, height = thing.box
+        result["column"][mine_N] = (2 * x + width) // (2 * PATCH)
+        result["row"][mine_N] = (2 * y + height) // (2 * PATCH)
         for name in ("size", "colour"):
             words = CHOICES[name]
-            said = [words.index(f"{word} ") for word in scene.objects[index].attributes if f"{word} " in words]
+            said = [words.index(f"{word} ") for word in thing.attributes if f"{word} " in words]
             result[name][mine_N] = said[0] if said else len(words) - 1
     return result
 
@@ -186,15 +191,17 @@ def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int, *
     first = 1 + GRID * GRID if after_picture else 0
     lines = []
     for row in rows:
-        line: list[tuple[int, int, int, bool]] = []
+        line: list[tuple[int, int, int, int]] = []
         for segment, example in enumerate(row):
             before, after = _tokens(example, tokenizer, after_picture)
             if len(line) + len(before) + len(after) <= length:
-                line += [(token, segment, first + i, len(before) - 1 <= i < len(before) + len(after) - 1)
-                         for i, token in enumerate([*before, *after])]
-        lines.append(line + [(end, -1, 0, False)] * (length - len(line)))
-    tokens, segments, positions, learn = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
-    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn.bool())
+                line += [(token, segment, first + i, len(after) if i >= len(before) - 1 else 0)
+                         for i, token in enumerate([*before, *after[:-1]])]
+                line.append((after[-1], segment, first + len(before) + len(after) - 1, 0))
+        lines.append(line + [(end, -1, 0, 0)] * (length - len(line)))
+    tokens, segments, positions, lengths = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
+    learn = torch.where(lengths > 0, lengths.clamp(min=1) ** -0.5, 0.0)
+    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn)
 
 
 def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Example]]:

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from agents.train.network import GRID, MEAN, PATCH, SIDE, STD, make_config
 from agents.train.tokenizer import CONTEXT, END, IMAGE, PADDING, make_tokenizer, save_tokenizer
 from parsers.files import pretty_json, sha256_file, write_atomic
+from vision.train.checkpoint import read_checkpoint
 
 WEIGHTS = "model.safetensors"
 LICENCE = "trained on drawings of Noto Color Emoji (OFL-1.1), OpenMoji (CC BY-SA 4.0) and Fluent Emoji (MIT)"
@@ -71,6 +72,17 @@ def write_model(weights: dict[str, Tensor], out: Path) -> Path:
         "files": {name: sha256_file(out / name) for name in files if name != "model.json"},
     }))
     return out
+
+
+def read_weights(start: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint, or of a directory that `export_llava` wrote, under transformers' names, float32."""
+    if not start.is_dir():
+        return read_checkpoint(start).weights
+    found = {}
+    for stored, value in load_file(start / WEIGHTS).items():
+        ours, theirs = next(pair for pair in PREFIXES if stored.startswith(pair[1]))
+        found[ours + stored.removeprefix(theirs)] = value.float()
+    return found
 
 
 def stored_config() -> dict[str, Any]:

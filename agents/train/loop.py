@@ -21,12 +21,15 @@ from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration
 
 from agents.train.batches import Batch, Questions, Rows
+from agents.train.export import read_weights
 from agents.train.network import (
+    add_places,
     initialise_projector,
     logits,
     make_network,
     opened_states,
     patch_features,
+    start_text_layers,
     text_states,
 )
 from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
@@ -50,6 +53,10 @@ class Plan:
     """Share of the pictures with strongly varied styles."""
     own: float = 0.0
     """Share of the pictures that are drawn by the first sheet, beside its share of the others."""
+    fresh: bool = False
+    """Of a checkpoint to begin with take what sees and names, and begin the text layers anew."""
+    places: bool = True
+    """Begin with a code of places in the tower (`add_places`); no longer where a round goes on from one that did."""
     text: float = 0.015
     """Highest rate of the matrices inside the text layers (Muon)."""
     tower: float = 0.004
@@ -58,6 +65,9 @@ class Plan:
     """Highest rate of embeddings, head, projector and of the text layers' norms and biases (AdamW)."""
     tower_rest: float = 2e-4
     """Highest rate of the tower's embeddings, norms and biases (AdamW)."""
+    entry: float = 3e-5
+    """Highest rate of the projector's first matrix (AdamW). What it reads is about 25 times as large as what the other
+    layers read, and its weights are as much smaller."""
     tower_after: int = 100
     """Steps that the tower stays as it is, until the text layers ask it for something."""
     tower_every: int = 2
@@ -65,8 +75,8 @@ class Plan:
     naming: float = 0.5
     """Weight of the loss that asks each patch, as it leaves the projector, for the name of what it shows."""
     marking: float = 0.5
-    """Weight of the losses that ask each patch, there too, which thing from the left it belongs to (the order that the
-    words of a description follow), and that thing's size and colour."""
+    """Weight of the losses that ask each patch, there too, where the middle of its thing is (what the order of a
+    description and its relations follow), and for that thing's size and colour."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
@@ -82,7 +92,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
     """Trains until the steps or the minutes end, whichever comes first; returns {"step", "total", "done"}.
 
     folder: holds `checkpoint.safetensors` and `curve.jsonl`, a line every `report` steps. start: a checkpoint of an
-    earlier round, whose weights this one begins with.
+    earlier round, or the model that was made of it, whose weights this one begins with.
     """
     plan = plan or Plan()
     network = make_network(clip, seed)
@@ -95,7 +105,9 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         restore_moments(kept, optimisers)
         step = kept.step
     elif start is not None:
-        network.load_state_dict(read_checkpoint(start).weights)
+        network.load_state_dict(read_weights(start))
+        if plan.fresh:
+            start_text_layers(network)
     questions = Questions(sheets, pictures=plan.pictures, singles=plan.singles, texts=plan.texts,
                           loose=plan.loose, own=plan.own, seed=seed, start=step)
     batches = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=3))
@@ -106,6 +118,8 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         batch = next(batches)
         if step == 0 and start is None:
             initialise_projector(network, batch.images_B3SS)
+        if step == 0 and plan.places:
+            add_places(network, batch.images_B3SS)
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
@@ -122,7 +136,9 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
                 file.write(json.dumps(line) + "\n")
             losses.clear()
         if step % 200 == 0 or late or step == plan.steps:
-            save_checkpoint(checkpoint, network.state_dict(), optimisers, step)
+            weights = network.state_dict()
+            weights["lm_head.weight"] = weights["lm_head.weight"].clone()  # a file holds no tensor twice
+            save_checkpoint(checkpoint, weights, optimisers, step)
         if late:
             break
     return {"step": step, "total": plan.steps, "done": step == plan.steps}
@@ -131,19 +147,21 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
 def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple[Optimisers, tuple[float, ...]]:
     """Muon for the matrices inside the layers (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), AdamW
     for the rest; with their highest rates. LLaVA reads the tower before its last norm, which stays as it is."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    groups: dict[str, list[torch.nn.Parameter]] = {"text": [], "tower": [], "rest": [], "tower_rest": [], "entry": []}
     for name, weight in network.named_parameters():
-        if "post_layernorm" not in name:
-            groups.setdefault((".layers." in name and weight.ndim == 2, "vision_tower" in name), []).append(weight)
+        sees = "vision_tower" in name
+        if "linear_1.weight" in name:
+            groups["entry"].append(weight)
+        elif ".layers." in name and weight.ndim == 2:
+            groups["tower" if sees else "text"].append(weight)
+        elif "post_layernorm" not in name:
+            groups["tower_rest" if sees else "rest"].append(weight)
     optimisers: list[torch.optim.Optimizer] = []
-    peaks = []
-    for (is_matrix, sees), peak in (((True, False), plan.text), ((True, True), plan.tower), ((False, False), plan.rest),
-                                    ((False, True), plan.tower_rest)):
-        weights = groups[is_matrix, sees]
-        optimisers.append(torch.optim.Muon(weights, lr=peak, momentum=0.95, weight_decay=0.01) if is_matrix else
-                          torch.optim.AdamW(weights, lr=peak, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
-        peaks.append(peak)
-    return optimisers, tuple(peaks)
+    for name, weights in groups.items():
+        optimisers.append(torch.optim.Muon(weights, lr=1.0, momentum=0.95, weight_decay=0.01)
+                          if name in ("text", "tower") else
+                          torch.optim.AdamW(weights, lr=1.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
+    return optimisers, (plan.text, plan.tower, plan.rest, plan.tower_rest, plan.entry)
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
@@ -169,20 +187,26 @@ def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, b
             **{name: value.item() for name, value in marks.items()}}
 
 
-def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targets_BS: Tensor,
-                among: Tensor | None = None) -> Tensor:
+def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targets_BS: Tensor, *,
+                among: Tensor | None = None, weights_BS: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of the tokens that states are asked for; -1 asks for nothing. among: ids of the tokens in
-    question, of which targets are then indices."""
+    question, of which targets are then indices. weights: what each counts; 1 if left out."""
     flat_N = targets_BS.flatten()
     places_K = (flat_N >= 0).nonzero()[:, 0]
     spare = F.pad(places_K, (0, -len(places_K) % ROUND))  # CPU kernels are prepared once per shape
-    targets_K = flat_N[spare].index_fill(0, torch.arange(len(places_K), len(spare)), -1)
     logits_KW = logits(network, states_BSD.flatten(0, 1)[spare])
-    return F.cross_entropy(logits_KW if among is None else logits_KW[:, among], targets_K, ignore_index=-1)
+    if among is not None:
+        logits_KW = logits_KW[:, among]
+    losses_K = F.cross_entropy(logits_KW[:len(places_K)], flat_N[places_K], reduction="none")
+    if weights_BS is None:
+        return losses_K.mean()
+    weights_K = weights_BS.flatten()[places_K]
+    return (losses_K * weights_K).sum() / weights_K.sum()
 
 
 def answer_loss(network: LlavaForConditionalGeneration, rows: Rows, features_BPV: Tensor | None) -> Tensor:
-    """Mean cross-entropy of the answers' tokens."""
+    """Mean cross-entropy of the answers' tokens, each by its weight."""
     states_BTD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
-    targets_BT = torch.where(rows.learn_BT[:, :-1], rows.tokens_BT[:, 1:], -1)
-    return naming_loss(network, states_BTD[:, :-1], targets_BT)
+    weights_BT = rows.learn_BT[:, :-1]
+    targets_BT = torch.where(weights_BT > 0, rows.tokens_BT[:, 1:], -1)
+    return naming_loss(network, states_BTD[:, :-1], targets_BT, weights_BS=weights_BT)

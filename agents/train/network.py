@@ -7,6 +7,7 @@ rows, P patches, N = 1 + P tokens before the questions, T tokens of questions an
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SIDE, PATCH = 128, 8
 GRID = SIDE // PATCH
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 WIDTH, LAYERS, MLP = 256, 4, 768
+LOUDNESS = 4.0
+"""How much louder than what a patch shows the projector reads where it lies, at the beginning (`add_places`)."""
 
 
 def make_config() -> LlavaConfig:
@@ -45,10 +48,16 @@ def make_config() -> LlavaConfig:
 
 def make_network(clip: Path | None = None, seed: int = 0) -> LlavaForConditionalGeneration:
     """Random weights; with `clip`, the directory of the pocket CLIP, the vision tower begins as CLIP's. The head has
-    the bias that Phi's has and transformers' LLaVA leaves out."""
+    the bias that Phi's has and transformers' LLaVA leaves out.
+
+    Its matrix is that of the embeddings, as long as it learns: a name that is read, a name that a patch is asked for,
+    and a name that is said are then one vector, and to find, to copy or to leave out what was said needs no map
+    between two tables that would have to be learnt name by name.
+    """
     torch.manual_seed(seed)
     network = LlavaForConditionalGeneration(make_config())
     network.lm_head = nn.Linear(WIDTH, network.config.text_config.vocab_size, bias=True)
+    network.lm_head.weight = network.model.language_model.embed_tokens.weight
     with torch.no_grad():
         for name, weight in network.named_parameters():
             if "vision_tower" in name:
@@ -57,12 +66,23 @@ def make_network(clip: Path | None = None, seed: int = 0) -> LlavaForConditional
                 nn.init.normal_(weight, std=0.02 if "embed_tokens" in name or "lm_head" in name else WIDTH**-0.5)
             elif name.endswith("bias"):
                 weight.zero_()
-        for layer in network.model.language_model.layers:
-            for module in (layer.self_attn.dense, layer.mlp.fc2):
-                module.weight.mul_(0.3)
+    start_text_layers(network)
     if clip is not None:
         network.model.vision_tower.load_state_dict(clip_weights(clip))
     return network
+
+
+@torch.no_grad()
+def start_text_layers(network: LlavaForConditionalGeneration) -> None:
+    """Random weights for the layers that read and write; what they add is small at first. Half of the heads begin with
+    keys like their queries: a word looks for what is like it, a patch of that name or the word said before (ours)."""
+    for layer in network.model.language_model.layers:
+        for name, weight in layer.named_parameters():
+            if weight.ndim > 1:
+                nn.init.normal_(weight, std=WIDTH**-0.5 * (0.3 if "dense" in name or "fc2" in name else 1.0))
+            else:
+                weight.fill_(1.0 if "layernorm.weight" in name else 0.0)
+        layer.self_attn.k_proj.weight[:WIDTH // 2] = layer.self_attn.q_proj.weight[:WIDTH // 2]
 
 
 def clip_weights(clip: Path) -> dict[str, Tensor]:
@@ -99,6 +119,54 @@ def initialise_projector(network: LlavaForConditionalGeneration, images_B3SS: Te
     rotation = nn.init.orthogonal_(torch.empty_like(first.weight))
     first.weight.copy_(rotation / spread)
     first.bias.copy_(-first.weight @ mean)
+
+
+@torch.no_grad()
+def add_places(network: LlavaForConditionalGeneration, images_B3SS: Tensor, strength: float = 12.0) -> None:
+    """Lets the tower know where a patch lies: a code of its row and column, beside what it shows.
+
+    The pocket CLIP learnt from random windows of its grid, so neither row nor column of a patch can be read from its
+    features, and 300 steps of training did not bring them back; the order of a description and its relations need
+    them. The code takes the eight directions that say least of the pictures given, among those that no patch filter
+    writes into. The layers are kept from reading and writing these until training finds them of use, so it passes
+    through to the projector. strength: its length in standard deviations of the embeddings; before the first norm,
+    whose gain makes up for it. The way is ours.
+    """
+    tower: Any = network.model.vision_tower
+    embeddings, norm = tower.embeddings, tower.pre_layrnorm
+    patches = F.unfold(normalised(images_B3SS, torch.float32), PATCH, stride=PATCH).transpose(1, 2)
+    filters_VX = embeddings.patch_embedding.weight.flatten(1)
+    table_PV = embeddings.position_embedding.weight[1:]
+    spread = (patches @ filters_VX.T + table_PV).std(-1).mean()
+    features_BPV = patch_features(network, images_B3SS, torch.float32)
+    taken = torch.cat([filters_VX, embeddings.class_embedding[:, None]], 1)
+    free_VF = torch.linalg.svd(taken, full_matrices=True).U[:, taken.shape[1]:]
+    free_VF = torch.linalg.qr(norm.weight[:, None] * free_VF).Q  # after the norm
+    quiet = torch.linalg.eigh(free_VF.T @ features_BPV.flatten(0, 1).T.cov() @ free_VF).eigenvectors
+    at = (torch.arange(GRID) + 0.5) / GRID
+    waves = torch.stack([(math.pi * (at - 0.5)).sin(), (2 * math.pi * at).cos(), (2 * math.pi * at).sin(),
+                         (4 * math.pi * at).cos()], 1)
+    waves -= waves.mean(0)
+    code_PC = torch.cat([waves.repeat_interleave(GRID, 0), waves.repeat(GRID, 1)], 1)
+    code_PC *= strength * spread / code_PC.norm(dim=1).mean()
+    axes_VC = free_VF @ quiet[:, :code_PC.shape[1]]
+    table_PV += code_PC @ (axes_VC / norm.weight[:, None]).T
+    norm.weight.mul_((1 + strength**2 / len(axes_VC)) ** 0.5)
+    rest_VV = torch.eye(len(axes_VC)) - axes_VC @ axes_VC.T
+    for layer in tower.encoder.layers:
+        attention = layer.self_attn
+        for before, reading in ((layer.layer_norm1, (attention.q_proj, attention.k_proj, attention.v_proj)),
+                                (layer.layer_norm2, (layer.mlp.fc1,))):
+            for linear in reading:
+                linear.weight.copy_((linear.weight * before.weight) @ rest_VV / before.weight)
+        for linear in (attention.out_proj, layer.mlp.fc2):
+            linear.weight.copy_(rest_VV @ linear.weight)
+            linear.bias.copy_(rest_VV @ linear.bias)
+    first = network.model.multi_modal_projector.linear_1
+    sight = LOUDNESS * (features_BPV @ rest_VV @ first.weight.T).flatten(0, 1).std(0).mean() / len(axes_VC) ** 0.5
+    reading = nn.init.orthogonal_(torch.empty(len(first.weight), axes_VC.shape[1])) * len(axes_VC) ** 0.5
+    written = patch_features(network, images_B3SS, torch.float32) @ axes_VC
+    first.weight.copy_(first.weight @ rest_VV + reading * sight / written.flatten(0, 1).std(0) @ axes_VC.T)
 
 
 def normalised(images_B3SS: Tensor, kind: torch.dtype) -> Tensor:
