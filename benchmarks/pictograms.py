@@ -124,11 +124,12 @@ def variant_table(dataset: PictogramDataset, model: Path) -> list[dict]:
     what an open_clip model without a card gets: logits of 40 x cosine and the soft presence test; its first column
     `softmax` is what the first release did by default."""
     view, lists = SuperclassView(dataset, superclasses_of(dataset)), Vocabulary.load(LISTS)
+    configurations: dict[str, dict[str, Any]] = {
+        **{variant: {"variant": variant} for variant in VARIANTS if variant != "auto"},
+        "resclip, one pass": {"variant": "resclip", "feedback": False},
+        "naclip, no card": {"variant": "naclip", "logit_scale": 40.0, "temperature": 0.02}}
     rows = []
-    options: dict[str, Any]
-    for name, options in (*((variant, {"variant": variant}) for variant in VARIANTS if variant != "auto"),
-                          ("resclip, one pass", {"variant": "resclip", "feedback": False}),
-                          ("naclip, no card", {"variant": "naclip", "logit_scale": 40.0, "temperature": 0.02})):
+    for name, options in configurations.items():
         settings = [ClipSettings(**options, subclass_count=10, ensemble=ensemble) for ensemble in ENSEMBLES]
         encoder = load(model, settings=settings[0]).encoder
         if name.endswith("no card"):
