@@ -23,17 +23,33 @@ MAX_WORDS = 4
 
 
 def plan_request(source: KnowledgeSource, request: str, reader: SceneReader) -> Answer[Plan]:
-    """The plan of a request, by one structured answer; by rules (`rules_plan`) where the model gives none that can be
-    used. Raises SettingError for a request without words or that is too long, LlmError."""
+    """The plan of a request, by one structured answer that can name only what the request says, completed by attributes
+    (`with_attributes`); by rules (`rules_plan`) where the model gives none that can be used. Raises SettingError for a
+    request without words or that is too long, LlmError."""
     request = normalise_name(clean_text(request))
     if not any(char.isalpha() for char in request) or len(request) > MAX_REQUEST:
         raise SettingError(Code.SETTING_INVALID, f"The request is {shorten(request)}.",
                            f"A sentence of at most {MAX_REQUEST} characters.",
                            'For example: lexiseg ask "mask every dog next to a bench" pictures/ --out out')
+    said = names_said(request)
+    targets = [name for name in said if not _COLOURED.search(name)]  # "white swan" is a swan, and a filter
     return source.answer(Question(
-        task="plan", record=Plan, read=lambda answer: read_plan(answer, request),
+        task="plan", record=Plan,
+        read=lambda answer: with_attributes(read_plan(answer, request), rules_plan(request, reader)),
         fallback=lambda answers: rules_plan(request, reader),
-        schema=plan_schema(), values={"request": quoted(request)}, max_tokens=256))
+        schema=plan_schema(targets, said), values={"request": quoted(request)}, max_tokens=256))
+
+
+def names_said(request: str) -> list[str]:
+    """What a plan can name: each run of up to MAX_WORDS words of the request, its last word also in the singular. With
+    these in the schema a small model, which misspells what it copies, can only choose among them."""
+    words = [name_key(word) for word in _WORD.findall(request)]
+    found: dict[str, None] = {}
+    for start in range(len(words)):
+        for end in range(start + 1, min(start + MAX_WORDS, len(words)) + 1):
+            *before, last = words[start:end]
+            found |= dict.fromkeys(" ".join((*before, form)) for form in (last, *singulars(last)))
+    return list(found)
 
 
 def read_plan(answer: RawAnswer, request: str) -> Plan:
@@ -41,7 +57,7 @@ def read_plan(answer: RawAnswer, request: str) -> Plan:
     a target that is no name, a filter of something else, nothing to look for, or names that the request does not say
     (a small model may misspell what it copies)."""
     found = read_model(answer.text, Plan)
-    spoken = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", request)
+    spoken = _WORD.findall(request)
     targets: dict[str, str] = {}
     for target in found.targets:
         name = normalise_name(target)
@@ -62,6 +78,16 @@ def read_plan(answer: RawAnswer, request: str) -> Plan:
         raise AnswerError(Code.ANSWER_UNFIT, "The plan has nothing to look for.")
     return Plan(targets=tuple(targets.values()), subclasses=found.subclasses and bool(targets),
                 candidate_free=found.candidate_free, filters=tuple(dict.fromkeys(filters)))
+
+
+def with_attributes(plan: Plan, rules: Plan) -> Plan:
+    """The plan with the attributes that the rules read beside its targets and that it leaves out: of "the small blue
+    umbrella" a small model often keeps one."""
+    known = {(name_key(one.target), name_key(one.attribute)) for one in plan.filters}
+    targets = {name_key(name): name for name in plan.targets}
+    left_out = [Filter(target=targets[key], attribute=one.attribute) for one in rules.filters if one.attribute
+                and (key := name_key(one.target)) in targets and (key, name_key(one.attribute)) not in known]
+    return plan.model_copy(update={"filters": (*plan.filters, *left_out)[:16]})
 
 
 def _require_said(name: str, spoken: list[str]) -> None:
@@ -127,6 +153,7 @@ def same_thing(name: str, other: str) -> bool:
     return bool(first & second)
 
 
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _VERB = re.compile(
     r"\A\s*(?:(?:please|just|only|can you|could you|i (?:want|need)|give me|let me see)\s+)*"
     r"(?:(?:mask(?: out)?|segment|find|show(?: me)?|outline|mark|select|label|highlight|get|cut out|look for|detect|"
@@ -136,6 +163,7 @@ _ASIDE = re.compile(r",?\s*\b(?:please|thanks|thank you)\b|"
                     r"\s+in (?:the|these|all|every|my) (?:picture|image|photo)s?\b", re.IGNORECASE)
 _LIST = re.compile(r"\s*,\s*(?:and\s+)?(?:also\s+)?|\s+(?:and(?: also)?|as well as|plus)\s+", re.IGNORECASE)
 _COLOUR = r"(?:black|white|gr[ae]y|red|orange|yellow|green|blue|purple|pink|brown)"
+_COLOURED = re.compile(rf"\b(?!orange\b){_COLOUR}\b")
 _TWO_COLOURS = re.compile(rf"\b({_COLOUR}) and ({_COLOUR})\b", re.IGNORECASE)
 _UNNAMED = re.compile(r"\b(?:everything|whatever|anything)(?: else)?\b(?: (?:that|which|you can see|you see)\b)?",
                       re.IGNORECASE)

@@ -37,11 +37,14 @@ def yes_no_schema() -> Schema:
     return _object(answer={"type": "string", "enum": ["yes", "no"]})
 
 
-def plan_schema() -> Schema:
-    """The fields of `agents.records.Plan`."""
+def plan_schema(targets: Sequence[str] = (), parts: Sequence[str] = ()) -> Schema:
+    """The fields of `agents.records.Plan`. targets: what may be looked for; parts: what a filter's target,
+    attribute and other side may be, beside nothing. Any text where none are given."""
     text, flag = {"type": "string"}, {"type": "boolean"}
-    one_filter = _object(target=text, attribute=text, relation=text, object=text)
-    return _object(targets={"type": "array", "items": text, "maxItems": 32}, subclasses=flag, candidate_free=flag,
+    name = {"type": "string", "enum": list(targets)} if targets else text
+    part = {"type": "string", "enum": ["", *parts]} if parts else text
+    one_filter = _object(target=part, attribute=part, relation=text, object=part)
+    return _object(targets={"type": "array", "items": name, "maxItems": 32}, subclasses=flag, candidate_free=flag,
                    filters={"type": "array", "items": one_filter, "maxItems": 16})
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -97,6 +98,13 @@ class KnowledgeSource:
 
     def __init__(self, model: LanguageModel, store: Store | None = None) -> None:
         self.model, self.store, self.tally = model, store, Tally()
+        self._before_call: Callable[[], None] = lambda: None
+
+    def counted(self, before_call: Callable[[], None]) -> KnowledgeSource:
+        """The same source, which does something before each call of the model. What that raises is raised."""
+        source = copy(self)
+        source._before_call = before_call
+        return source
 
     def answer(self, question: Question[R]) -> Answer[R]:
         """The record for a question: from the store, or by one call of the model and at most one repair.
@@ -127,6 +135,7 @@ class KnowledgeSource:
         for outcome, temperature in outcomes:
             asked = messages if not raw else self._repair(messages, raw[-1], problems[-1], question)
             try:
+                self._before_call()
                 raw.append(complete(self.model, asked, task=question.task, schema=question.schema,
                                     max_tokens=min(question.max_tokens, settings.max_tokens), temperature=temperature))
                 self.tally.add(question.task, "call")

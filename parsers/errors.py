@@ -75,6 +75,7 @@ class Code(StrEnum):
     LLM_CONTEXT = "llm-context"
     LLM_BLIND = "llm-blind"
     LLM_PROTOCOL = "llm-protocol"
+    LLM_CALLS = "llm-calls"
     STORE_UNAVAILABLE = "store-unavailable"
     # one answer of a language model
     ANSWER_EMPTY = "answer-empty"

@@ -21,6 +21,8 @@ from parsers.files import canonical_json, write_atomic
 from parsers.names import name_key
 from parsers.priors import ScenePriors
 
+_ALLOWED = "One JSON object a line: image_id, prompt_id, model_id, priors; or the results.jsonl of a job."
+
 
 class PreparedRow(BaseModel):
     """One picture's description."""
@@ -45,30 +47,35 @@ class PreparedPriors:
     @classmethod
     def read(cls, path: Path) -> PreparedPriors:
         """Raises DatasetError: a file that cannot be read, a row that is not one, or a picture that occurs twice."""
-        allowed = "One JSON object a line: image_id, prompt_id, model_id, priors; or the results.jsonl of a job."
-        rows: dict[str, PreparedRow] = {}
         try:
             with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    try:
-                        value = _row_in(json.loads(line))
-                        if value is None:
-                            continue
-                        row = PreparedRow.model_validate(value)
-                    except ValidationError as error:
-                        problem = error.errors()[0]
-                        raise _invalid(f"{path}, line {number}: {'.'.join(map(str, problem['loc']))} "
-                                       f"{problem['msg']}.", allowed) from error
-                    except (ValueError, RecursionError) as error:
-                        raise _invalid(f"{path}, line {number} is not JSON.", allowed) from error
-                    if row.image_id in rows:
-                        raise _invalid(f"{path}, line {number}: {row.image_id!r} occurs a second time.", allowed)
-                    rows[row.image_id] = row
+                return cls.parse(file, str(path))
         except OSError as error:
-            raise _invalid(f"{path} cannot be read: {error.strerror}.", allowed) from error
+            raise _invalid(f"{path} cannot be read: {error.strerror}.", _ALLOWED) from error
+
+    @classmethod
+    def parse(cls, lines: Iterable[str], where: str) -> PreparedPriors:
+        """The lines of a file that messages are to call `where`. Raises DatasetError."""
+        rows: dict[str, PreparedRow] = {}
+        try:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    value = _row_in(json.loads(line))
+                    if value is None:
+                        continue
+                    row = PreparedRow.model_validate(value)
+                except ValidationError as error:
+                    problem = error.errors()[0]
+                    raise _invalid(f"{where}, line {number}: {'.'.join(map(str, problem['loc']))} {problem['msg']}.",
+                                   _ALLOWED) from error
+                except (ValueError, RecursionError) as error:
+                    raise _invalid(f"{where}, line {number} is not JSON.", _ALLOWED) from error
+                if row.image_id in rows:
+                    raise _invalid(f"{where}, line {number}: {row.image_id!r} occurs a second time.", _ALLOWED)
+                rows[row.image_id] = row
         except UnicodeDecodeError as error:
-            raise _invalid(f"{path} is not UTF-8.", allowed) from error
-        return cls(rows, str(path))
+            raise _invalid(f"{where} is not UTF-8.", _ALLOWED) from error
+        return cls(rows, where)
 
     def row(self, image_id: str) -> PreparedRow:
         """Raises DatasetError that names the picture, if it has no row."""

@@ -61,7 +61,7 @@ def segment(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -78,7 +78,8 @@ def segment(
                                            precision=precision, draft=draft or None,
                                            descriptions=None if candidate_free else descriptions)
     names = o.read_vocabulary(classes, vocabulary, candidate_free)
-    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
+    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel,
+                                                                   llm_calls))
     failed = run_segment(inputs, names, out, free=free, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device, as_json=json)

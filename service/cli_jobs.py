@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import options as o
 from service.app import EXIT_CHECK_FAILED, EXIT_SOME_FAILED
+
+if TYPE_CHECKING:
+    from workers.spec import JobSpec
 
 jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None,
                        help="Large jobs: submit them, watch, steer and verify. Workers are started by lexiseg up.")
@@ -29,20 +32,13 @@ ImagePrefix = Annotated[str | None, typer.Option("--image-prefix", metavar="TEXT
 Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive: before all batch jobs.")]
 
 
-@jobs_app.command("submit")
-def jobs_submit(
-    inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
-    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
-    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
-    precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
-    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
-    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    draft: o.Draft = False,
-    device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
-) -> None:
-    """Enter a job, or more pictures for the job that --out has already."""
+def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path | None, model: str | None,
+          backend: str, preset: str, descriptions: str | None, candidate_free: bool, llm: str | None,
+          llm_model: str | None, store: str | None, llm_timeout: float | None, llm_parallel: int | None,
+          llm_calls: int | None, subclasses: int | None, draft: bool, overlay: bool, confidence: bool, device: str,
+          variant: str | None, ensemble: str | None, refine: str | None, tile: int | None, overlap: float | None,
+          precision: str | None, **_: object) -> JobSpec:
+    """The job that the options of a command describe. Raises LexisegError."""
     from service import jobs
 
     settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
@@ -50,10 +46,30 @@ def jobs_submit(
                                            precision=precision, draft=draft or None,
                                            descriptions=None if candidate_free else descriptions)
     names = o.read_vocabulary(classes, vocabulary, candidate_free)
-    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
-    jobs.submit(jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend,
-                               settings=settings, preset=preset, refine=refinement, overlay=overlay,
-                               confidence=confidence, device=device), priority=priority, as_json=json)
+    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel,
+                                                                   llm_calls))
+    return jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend, settings=settings,
+                          preset=preset, refine=refinement, overlay=overlay, confidence=confidence, device=device)
+
+
+@jobs_app.command("submit")
+def jobs_submit(
+    inputs: Inputs, out: Out, classes: o.Classes = None, vocabulary: o.VocabularyFile = None, model: o.Model = None,
+    backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg", ensemble: o.Ensemble = None,
+    subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
+    precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
+    llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
+    confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
+    draft: o.Draft = False,
+    device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
+) -> None:
+    """Enter a job, or more pictures for the job that --out has already."""
+    spec = _spec(**locals())
+    from service import jobs
+
+    jobs.submit(spec, priority=priority, as_json=json)
 
 
 @jobs_app.command("sample")
@@ -65,25 +81,17 @@ def jobs_sample(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
     device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
+    spec = _spec(**locals())
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
-                                           subclass_count=subclasses, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None,
-                                           descriptions=None if candidate_free else descriptions)
-    names = o.read_vocabulary(classes, vocabulary, candidate_free)
-    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
-    jobs.submit(jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend,
-                               settings=settings, preset=preset, refine=refinement, overlay=overlay,
-                               confidence=confidence, device=device), priority="interactive", sample=count,
-                as_json=json)
+    jobs.submit(spec, priority="interactive", sample=count, as_json=json)
 
 
 @jobs_app.command("estimate")
@@ -93,7 +101,7 @@ def jobs_estimate(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
@@ -103,17 +111,10 @@ def jobs_estimate(
     json: o.AsJson = False,
 ) -> None:
     """Count pictures and unreadable files, and say what time and room a job would take. Nothing is written."""
+    spec = _spec(**locals())
     from service import jobs
 
-    settings, refinement = o.settings_from(preset, backend, model, variant=variant, ensemble=ensemble, tile=tile,
-                                           subclass_count=subclasses, overlap=overlap, refine=refine,
-                                           precision=precision, draft=draft or None,
-                                           descriptions=None if candidate_free else descriptions)
-    names = o.read_vocabulary(classes, vocabulary, candidate_free)
-    free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel))
-    jobs.estimate(jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend,
-                                 settings=settings, preset=preset, refine=refinement, overlay=overlay,
-                                 confidence=confidence, device=device), measure, json)
+    jobs.estimate(spec, measure, json)
 
 
 @jobs_app.command("list")

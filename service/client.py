@@ -46,9 +46,12 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Enters a job; options are the fields of JobRequest (out, backend, model, refine, sample ...)."""
-        return self._json("POST", "/v1/jobs", json={"inputs": inputs, "vocabulary": vocabulary, **options})
+    def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any] | None = None,
+               free: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        """Enters a job with a vocabulary, or without names: `free` holds the fields of FreeRequest ({} for the site's
+        language model). options are the other fields of JobRequest (out, backend, model, refine, sample ...)."""
+        named = {"vocabulary": vocabulary} if free is None else {"free": free}
+        return self._json("POST", "/v1/jobs", json={"inputs": inputs, **named, **options})
 
     def jobs(self) -> list[dict[str, Any]]:
         """The newest jobs."""
@@ -107,18 +110,25 @@ class Client:
         """One picture of a job."""
         return self._json("GET", f"/v1/jobs/{job}/item", params={"name": name})
 
+    def told(self, job: str, name: str) -> dict[str, Any] | None:
+        """What is said of a picture in a job without names, with its priors; None as long as nothing is said."""
+        item = self.item(job, name)
+        return item["told"] or (item["result"] or {}).get("told")
+
     def mask(self, job: str, name: str, to: Path, kind: str = "mask") -> None:
         """Saves the mask of a picture, or its `overlay` or `confidence`."""
         self._save(f"/v1/jobs/{job}/files/{kind}", {"name": name}, to)
 
     def upload(self, folder: str, picture: Path, name: str | None = None) -> dict[str, Any]:
-        """Sends a picture; name `folder` among a job's inputs afterwards."""
+        """Sends a picture; name `folder` among a job's inputs afterwards. Or a file of descriptions, whose name ends in
+        .jsonl: FOLDER/NAME is then `descriptions` of a job without names."""
         return self._json("PUT", f"/v1/uploads/{folder}/{name or picture.name}", content=picture.read_bytes())
 
     def segment(self, picture: Path, *, classes: str | None = None, vocabulary: str | None = None,
-                **options: str) -> dict[str, Any]:
-        """One picture now; the answer holds its mask as a PNG file in base64."""
-        given = {"classes": classes, "vocabulary": vocabulary, **options}
+                candidate_free: bool = False, **options: str) -> dict[str, Any]:
+        """One picture now, for names or for what the site's language model says of it; the answer holds its mask as a
+        PNG file in base64."""
+        given = {"classes": classes, "vocabulary": vocabulary, "candidate_free": candidate_free or None, **options}
         return self._json("POST", "/v1/segment", content=picture.read_bytes(),
                           params={name: value for name, value in given.items() if value is not None})
 

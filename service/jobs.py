@@ -111,10 +111,10 @@ def show(given: str, as_json: bool) -> None:
         stall = find_stall(ledger, now.job, read_settings())
         failures = [Result.model_validate_json(line)
                     for line in ledger_jobs.failures(ledger, job.id, FAILURES_SHOWN)]
-        described = ledger_jobs.told_number(ledger, job.id)
     if as_json:
         say_json(job_json(now.job, now.counts) | {
-            "format_version": 1, "described": described, "images_per_s": now.images_per_s, "eta_s": now.eta_s,
+            "format_version": 1, "described": now.described or 0, "llm_calls": now.job.llm_calls,
+            "images_per_s": now.images_per_s, "eta_s": now.eta_s,
             "stalled": None if stall is None else stall.as_dict(),
             "failures": [{"name": result.name, "code": result.code, "message": result.message}
                          for result in failures]})
@@ -123,8 +123,10 @@ def show(given: str, as_json: bool) -> None:
     for state, number in now.counts.items():
         if number:
             say(f"  {state:12} {number}")
-    if described:
-        say(f"  {'described':12} {described}")
+    if now.described:
+        say(f"  {'described':12} {now.described}")
+    if now.job.llm_calls:
+        say(f"  {'llm calls':12} {now.job.llm_calls}")
     if now.job.error:
         say(f"[{now.job.error_code}] {now.job.error}", "red")
     if stall is not None:

@@ -47,6 +47,8 @@ class LlmOptions:
     store: str | None = None
     timeout_s: float | None = None
     parallel: int | None = None
+    calls: int | None = None
+    """In all; only of jobs without candidates."""
 
 
 def place_of_llm(options: LlmOptions) -> str:

@@ -68,6 +68,8 @@ LlmTimeout = Annotated[float | None, typer.Option("--llm-timeout", metavar="SECO
                                                   "[default: 120]")]
 LlmParallel = Annotated[int | None, typer.Option("--llm-parallel", metavar="N", help="Questions at once. "
                                                  "[default: 16]")]
+LlmCalls = Annotated[int | None, typer.Option("--llm-calls", min=1, metavar="N", help="Stop after so many calls of the "
+                                              "language model in all. [default: 100 for each picture]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 
 
@@ -156,19 +158,20 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
 
     if options != LlmOptions() and (not candidate_free or descriptions is not None):
         raise SettingError(Code.SETTING_INVALID, "A language model, and nothing that it is asked.",
-                           "--llm, --llm-model, --store, --llm-timeout and --llm-parallel belong to --candidate-free "
-                           "without --descriptions.", "Leave them out.")
+                           "--llm, --llm-model, --store, --llm-timeout, --llm-parallel and --llm-calls belong to "
+                           "--candidate-free without --descriptions.", "Leave them out.")
     if not candidate_free:
         return None
     if descriptions is not None:
         return check_free(CandidateFree(descriptions=descriptions))
     return check_free(CandidateFree(llm=place_of_llm(options), llm_model=options.name, store=place_of_store(options),
-                                    timeout_s=options.timeout_s, parallel=options.parallel))
+                                    timeout_s=options.timeout_s, parallel=options.parallel,
+                                    max_calls=options.calls))
 
 
 def llm_options(llm: str | None, name: str | None, store: str | None, timeout_s: float | None,
-                parallel: int | None) -> LlmOptions:
+                parallel: int | None, calls: int | None = None) -> LlmOptions:
     """The options of the language model as one value."""
     from service.knowledge import LlmOptions
 
-    return LlmOptions(llm=llm, name=name, store=store, timeout_s=timeout_s, parallel=parallel)
+    return LlmOptions(llm=llm, name=name, store=store, timeout_s=timeout_s, parallel=parallel, calls=calls)

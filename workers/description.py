@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -59,11 +60,19 @@ def describe_job(spec: JobSpec, vocabulary: Vocabulary, with_: MadeWith, *,
                  notes: Sequence[str] = (), unreadable: Sequence[Problem] = ()) -> Job:
     """The job as job.json has it. counts: pictures by state; notes: warnings of who submitted it."""
     warnings = (*vocabulary.warnings(), *with_.warnings, *notes, *(problem.message for problem in unreadable))
-    return Job(state=state, spec=spec.model_dump(mode="json", exclude={"vocabulary"}), model=with_.model,
+    described = spec.model_dump(mode="json", exclude={"vocabulary"})
+    if spec.free is not None:
+        described["free"] |= {name: _without_password(described["free"][name]) for name in ("llm", "store")}
+    return Job(state=state, spec=described, model=with_.model,
                versions=with_.versions, code_sha256=with_.code_sha256, total=total, counts=job_counts(counts),
                vocabulary=VocabularyRecord(sha256=vocabulary.digest, classes=len(vocabulary.classes),
                                            warnings=tuple(vocabulary.warnings())),
                warnings=tuple(dict.fromkeys(warnings)), unreadable_folders=tuple(unreadable))
+
+
+def _without_password(places: str | None) -> str | None:
+    """Addresses, with commas between them, as everybody may read them."""
+    return None if places is None else re.sub(r"://[^/@,]*@", "://", places)
 
 
 def versions() -> dict[str, str]:

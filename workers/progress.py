@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 
 from parsers.errors import Code, JobError
 from workers.ledger import JobRow, Ledger
-from workers.ledger.jobs import counts, finished_since, get_job
+from workers.ledger.jobs import counts, finished_since, get_job, told_number
 from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS
 
 RECENT_S = 30.0
@@ -21,6 +22,8 @@ class JobProgress:
     job: JobRow
     counts: dict[str, int]
     """Pictures by state."""
+    described: int | None
+    """Pictures of which it is said what they show; None where names are given."""
     images_per_s: float
     """Over the last 30 seconds; 0 while nothing was handed in."""
     eta_s: float | None
@@ -44,4 +47,6 @@ def read_progress(ledger: Ledger, job_id: str) -> JobProgress:
     span = min(RECENT_S, max(time.time() - job.created, 1.0))
     rate = finished_since(ledger, job_id, time.time() - span) / span if job.finished is None else 0.0
     left = sum(by_state[state] for state in OPEN_ITEMS)
-    return JobProgress(job=job, counts=by_state, images_per_s=rate, eta_s=left / rate if rate and left else None)
+    described = told_number(ledger, job_id) if json.loads(job.spec).get("free") else None
+    return JobProgress(job=job, counts=by_state, described=described, images_per_s=rate,
+                       eta_s=left / rate if rate and left else None)

@@ -32,7 +32,7 @@ from workers.pipeline import process
 from workers.records import DONE, EMPTY, FAILED, Job, Problem, Result, job_counts
 from workers.report import write_report
 from workers.spec import CandidateFree, JobSpec
-from workers.telling import Own, open_telling, own_by_name, try_to_tell
+from workers.telling import Own, budget_of, open_telling, own_by_name, try_to_tell
 
 PROGRESS_INTERVAL_S = 0.1
 MAX_FAILURES_SHOWN = 20
@@ -132,7 +132,8 @@ def tell_all(free: CandidateFree, inputs: Inputs,
     """What is said of each picture by its name, or why nothing is; and warnings. Raises what concerns all pictures."""
     told: dict[str, PreparedRow | Exception] = {}
     with open_telling(free) as telling:
-        asked = in_order(lambda item: try_to_tell(telling, item), inputs.items, telling.parallel)
+        budget = budget_of(free.call_limit(len(inputs.items)))
+        asked = in_order(lambda item: try_to_tell(telling, item, budget.spend), inputs.items, telling.parallel)
         for item, said in zip(inputs.items, asked, strict=True):
             told[item.name] = said
             on_told(len(told), len(inputs.items))

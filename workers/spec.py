@@ -10,6 +10,11 @@ from parsers.errors import SettingError
 from parsers.vocabulary import Vocabulary
 from vision.refine.settings import METHODS, parse_refinement
 
+CALLS_PER_PICTURE = 100
+"""Calls of the language model that a job may make for each of its pictures, one with another. A picture takes one for
+its description and one for each thing that this names, and each may be asked once more; a description is cut at 256
+tokens, in which fewer than 90 things can be named. So only a job that asks again and again gets there. Ours."""
+
 
 class CandidateFree(BaseModel):
     """Whose words name the classes of a job without candidates: a language model's, or those of a file."""
@@ -25,12 +30,20 @@ class CandidateFree(BaseModel):
     store: str = Field(default="none", description="where answers are kept; none: nowhere")
     timeout_s: float | None = Field(default=None, description="for one answer; null: the default")
     parallel: int | None = Field(default=None, description="questions at once; null: the default")
+    max_calls: int | None = Field(default=None, ge=1, description="calls of the language model in the whole job; null: "
+                                  f"{CALLS_PER_PICTURE} for each picture")
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         if (self.llm is None) == (self.descriptions is None):
             raise ValueError("one of llm and descriptions")
+        if self.max_calls is not None and self.llm is None:
+            raise ValueError("max_calls is of a language model")
         return self
+
+    def call_limit(self, pictures: int) -> int:
+        """How many calls of the language model a job of so many pictures may make."""
+        return CALLS_PER_PICTURE * pictures if self.max_calls is None else self.max_calls
 
 
 class JobSpec(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -29,8 +30,12 @@ from workers.outputs import PictureWriter
 from workers.spec import CandidateFree
 
 NO_STORE = "none"
-LASTING = (Code.LLM_BLIND, Code.LLM_MODEL_MISSING, Code.STORE_UNAVAILABLE)
+LASTING = (Code.LLM_BLIND, Code.LLM_MODEL_MISSING, Code.STORE_UNAVAILABLE, Code.LLM_CALLS)
 """What is wrong with a language model for one picture and so for all."""
+
+CALLS_AT_ONCE = 16
+"""Calls that are counted in the ledger together, before they are made. A worker that is killed leaves at most so many
+counted that it did not make."""
 
 _log = logging.getLogger("lexiseg")
 
@@ -39,12 +44,53 @@ _log = logging.getLogger("lexiseg")
 class Telling:
     """Somebody who says what is in pictures."""
 
-    tell: Callable[[InputItem], PreparedRow]
-    """Safe in threads. Raises LexisegError."""
+    tell: Callable[[InputItem, Callable[[], None]], PreparedRow]
+    """Given what is to be done before each call of a language model. Safe in threads. Raises LexisegError."""
     parallel: int
     """Pictures that are asked about at once."""
     warnings: Callable[[], list[str]] = list
     """How often the language model had to be replaced so far."""
+
+
+class CallBudget:
+    """The calls of the language model that a job may still make. Safe in threads."""
+
+    def __init__(self, take: Callable[[int], int], limit: int) -> None:
+        """take: asked for so many calls, says how many are granted; limit: of the job, for the message."""
+        self._take, self._limit = take, limit
+        self._left = 0
+        self._lock = threading.Lock()
+
+    def spend(self) -> None:
+        """To be done before each call. Raises LlmError (`llm-calls`)."""
+        with self._lock:
+            if not self._left:
+                self._left = self._take(CALLS_AT_ONCE)
+            if not self._left:
+                raise LlmError(Code.LLM_CALLS, f"The job has made the {self._limit:,} calls of the language model that "
+                               "it may make.", "A larger --llm-calls, and LEXISEG_MAX_LLM_CALLS of the site.",
+                               "The same lexiseg jobs submit with a larger --llm-calls (over HTTP: max_calls) goes on "
+                               "with the rest.")
+            self._left -= 1
+
+    def give_back(self) -> int:
+        """How many were granted and not made; they cannot be made any more."""
+        with self._lock:
+            left, self._left = self._left, 0
+        return left
+
+
+def budget_of(limit: int) -> CallBudget:
+    """For a job in one process."""
+    left = limit
+
+    def take(wanted: int) -> int:
+        nonlocal left
+        granted = min(wanted, left)
+        left -= granted
+        return granted
+
+    return CallBudget(take, limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +128,9 @@ def open_telling(free: CandidateFree) -> Iterator[Telling]:
                            "Serve the model of then, or submit into another --out.")
         source, reader = KnowledgeSource(model, store), SceneReader()
 
-        def tell(item: InputItem) -> PreparedRow:
-            return tell_picture(source, item.name, Picture(read_image(item.path)), reader, free.detail)
+        def tell(item: InputItem, before_call: Callable[[], None]) -> PreparedRow:
+            return tell_picture(source.counted(before_call), item.name, Picture(read_image(item.path)), reader,
+                                free.detail)
 
         yield Telling(tell=tell, parallel=settings.concurrency, warnings=source.tally.warnings)
 
@@ -109,10 +156,11 @@ def check_free(free: CandidateFree) -> CandidateFree:
         model.close()
 
 
-def try_to_tell(telling: Telling, item: InputItem) -> PreparedRow | Exception:
+def try_to_tell(telling: Telling, item: InputItem,
+                before_call: Callable[[], None] = lambda: None) -> PreparedRow | Exception:
     """What is said of a picture, or why nothing is. Raises what concerns all pictures."""
     try:
-        return telling.tell(item)
+        return telling.tell(item, before_call)
     except Exception as error:
         if concerns_all(error):
             raise
@@ -155,4 +203,4 @@ def _telling_of_file(path: Path, digest: str | None) -> Telling:
         raise SettingError(Code.SETTING_INVALID, f"The descriptions {path} are gone or were changed since the job "
                            "began.", "The file as it was.", "Put it back, or submit into another --out.")
     prepared = PreparedPriors.read(path)
-    return Telling(tell=lambda item: prepared.row(item.name), parallel=1)
+    return Telling(tell=lambda item, before_call: prepared.row(item.name), parallel=1)

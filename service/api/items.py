@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Row, select
 
 from parsers.errors import Code
+from parsers.prepared import PreparedRow
 from service.api.errors import ApiError, responses
 from service.api.jobs import JobId
 from service.api.site import Reader, Site
@@ -24,6 +25,10 @@ ItemStateName = Literal["queued", "running", "done", "done-empty", "failed", "qu
 FILES = {"mask": "masks/{}.png", "overlay": "overlays/{}.jpg", "confidence": "confidence/{}.png"}
 
 
+_ROWS = (select(items.c.name, items.c.state, items.c.attempts, items.c.code, items.c.told, results.c.line)
+         .join(results, results.c.item_id == items.c.id, isouter=True))
+
+
 class Item(BaseModel):
     """One picture of a job."""
 
@@ -32,6 +37,8 @@ class Item(BaseModel):
     attempts: int
     code: str | None = Field(default=None, description="the reason of a failure")
     result: Result | None = Field(default=None, description="its line of results.jsonl, when it has one")
+    told: PreparedRow | None = Field(default=None, description="in a job without candidates: what is said of it, as "
+                                     "long as its result does not tell")
 
 
 class ItemPage(BaseModel):
@@ -50,9 +57,7 @@ def list_items(site: Reader, job_id: JobId, state: ItemStateName | None = None,
                limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> ItemPage:
     """The pictures of a job, filtered, page by page."""
     site.job(job_id)
-    query = (select(items.c.name, items.c.state, items.c.attempts, items.c.code, results.c.line)
-             .join(results, results.c.item_id == items.c.id, isouter=True)
-             .where(items.c.job_id == job_id, items.c.name > after).order_by(items.c.name).limit(limit + 1))
+    query = (_ROWS.where(items.c.job_id == job_id, items.c.name > after).order_by(items.c.name).limit(limit + 1))
     if state is not None:
         query = query.where(items.c.state == state)
     if code is not None:
@@ -63,17 +68,14 @@ def list_items(site: Reader, job_id: JobId, state: ItemStateName | None = None,
         return ItemPage(items=[], next=None)
     with site.ledger.read() as connection:
         rows = connection.execute(query).all()
-    found = [Item(name=row.name, state=row.state, attempts=row.attempts, code=row.code,
-                  result=None if row.line is None else Result.model_validate_json(row.line)) for row in rows[:limit]]
+    found = [_item(row) for row in rows[:limit]]
     return ItemPage(items=found, next=found[-1].name if len(rows) > limit else None)
 
 
 @router.get("/item", responses=responses(404))
 def show_item(site: Reader, job_id: JobId, name: ItemName) -> Item:
     """One picture: its state, and what was found, said and read in it."""
-    row = _row(site, job_id, name)
-    return Item(name=row.name, state=row.state, attempts=row.attempts, code=row.code,
-                result=None if row.line is None else Result.model_validate_json(row.line))
+    return _item(_row(site, job_id, name))
 
 
 @router.get("/files/{kind}", response_class=FileResponse, responses=responses(404))
@@ -89,14 +91,18 @@ def item_file(site: Reader, job_id: JobId, kind: Literal["mask", "overlay", "con
                         headers={"X-Content-Type-Options": "nosniff"})
 
 
+def _item(row: Row[Any]) -> Item:
+    result = None if row.line is None else Result.model_validate_json(row.line)
+    is_told = row.told and (result is None or result.told is None)
+    return Item(name=row.name, state=row.state, attempts=row.attempts, code=row.code, result=result,
+                told=PreparedRow.model_validate_json(row.told) if is_told else None)
+
+
 def _row(site: Site, job_id: str, name: str) -> Row[Any]:
     site.job(job_id)
     if "\0" not in name:
         with site.ledger.read() as connection:
-            row = connection.execute(
-                select(items.c.name, items.c.state, items.c.attempts, items.c.code, results.c.line)
-                .join(results, results.c.item_id == items.c.id, isouter=True)
-                .where(items.c.job_id == job_id, items.c.name == name)).one_or_none()
+            row = connection.execute(_ROWS.where(items.c.job_id == job_id, items.c.name == name)).one_or_none()
         if row is not None:
             return row
     raise ApiError(404, Code.FILE_MISSING, f"The job {job_id} has no picture {name[:200]!r}.",

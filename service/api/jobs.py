@@ -12,8 +12,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from parsers.errors import Code, InputError, SettingError
+from parsers.free import PLACES
 from parsers.vocabulary import Vocabulary
 from service.api.errors import ApiError, responses
+from service.api.free import FreeRequest, free_of
 from service.api.site import Reader, Site, Submitter
 from service.api.vocabularies import read_content, stored_vocabulary
 from service.options import PRESETS, settings_from
@@ -37,11 +39,15 @@ class JobRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [
         {"inputs": ["ward-7"], "vocabulary": "wards", "out": "ward-7-june", "refine": "pydensecrf"},
         {"inputs": ["uploads-of-anna"], "vocabulary": {"classes": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]},
-         "overlay": True, "priority": "interactive"}]})
+         "overlay": True, "priority": "interactive"},
+        {"inputs": ["ward-7"], "free": {"max_calls": 5000}, "out": "ward-7-free"},
+        {"inputs": ["ward-7"], "free": {"descriptions": "ward-7/said.jsonl"}}]})
 
     inputs: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(
         min_length=1, max_length=1000, description="files and folders below the site's roots, and names of uploads")
-    vocabulary: str | dict[str, JsonValue] = Field(description="the name of a stored vocabulary, or a whole one")
+    vocabulary: str | dict[str, JsonValue] | None = Field(default=None, description="the name of a stored vocabulary, "
+                                                          "or a whole one; without it `free` is needed")
+    free: FreeRequest | None = Field(default=None, description="in place of a vocabulary: no names")
     out: str | None = Field(default=None, min_length=1, max_length=200, description="a name for the results; submit "
                             "under the same name again to add new pictures")
     backend: str = Field(default="clip", max_length=40)
@@ -68,6 +74,9 @@ class JobAnswer(BaseModel):
     total: int
     finished: int
     counts: dict[str, int] = Field(description="pictures by state")
+    described: int | None = Field(default=None, description="pictures of which it is said what they show; null where "
+                                                            "names are given")
+    llm_calls: int = Field(default=0, description="of the language model, as they were counted before they were made")
     images_per_s: float
     eta_s: float | None
     created: float = Field(description="seconds since 1970")
@@ -86,7 +95,8 @@ def answer_of(site: Site, now: JobProgress) -> JobAnswer:
     job = now.job
     out = job.out.removeprefix(str(site.settings.outputs)).lstrip("/")
     return JobAnswer(job=job.id, state=job.state, out=out, priority=job.priority, total=now.total,
-                     finished=now.finished, counts=now.counts, images_per_s=round(now.images_per_s, 3), eta_s=now.eta_s,
+                     finished=now.finished, counts=now.counts, described=now.described, llm_calls=job.llm_calls,
+                     images_per_s=round(now.images_per_s, 3), eta_s=now.eta_s,
                      created=job.created, error_code=job.error_code, error=job.error)
 
 
@@ -101,6 +111,9 @@ def vocabulary_of(site: Site, given: str | dict[str, Any]) -> Vocabulary:
 
 def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
     """The JobSpec that a request means. Raises LexisegError, ApiError."""
+    if (request.vocabulary is None) == (request.free is None):
+        raise ApiError(422, Code.SETTING_INVALID, "Neither vocabulary nor free, or both.",
+                       'Give one of them; {"free": {}} lets the language model of the site name the classes.')
     if request.preset not in PRESETS:  # the command line takes files here, too; nobody reads the server's from afar
         raise SettingError(Code.SETTING_INVALID, f"preset is {request.preset!r}.", f"One of: {', '.join(PRESETS)}.",
                            "Leave it out for the default.")
@@ -113,14 +126,17 @@ def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
                            f"Listed: {', '.join(sorted(listed))}.", "lexiseg models list")
     settings, refinement = settings_from(request.preset, request.backend, request.model, **(
         request.settings | ({} if request.refine is None else {"refine": request.refine})))
+    vocabulary = (Vocabulary(classes=(), background=PLACES) if request.vocabulary is None
+                  else vocabulary_of(site, request.vocabulary))
     return JobSpec.model_validate({
-        "inputs": inputs, "vocabulary": vocabulary_of(site, request.vocabulary),
+        "inputs": inputs, "vocabulary": vocabulary,
         "out": str(site.output(request.out or f"job-{secrets.token_hex(4)}")), "backend": request.backend,
         "model": str(resolve_model(request.model, request.backend)), "settings": settings, "preset": request.preset,
-        "refine": refinement, "overlay": request.overlay, "confidence": request.confidence})
+        "refine": refinement, "overlay": request.overlay, "confidence": request.confidence,
+        "free": None if request.free is None else free_of(site, request.free)})
 
 
-@router.post("", status_code=201, responses=responses(404, 409, 413, 507))
+@router.post("", status_code=201, responses=responses(404, 409, 413, 502, 507))
 def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
     """Enter a job; workers begin at once. The same request again changes nothing, or adds what is new."""
     site.check_room()

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from parsers.errors import Code
 from parsers.vocabulary import Vocabulary
 from service.api.errors import ApiError, responses
+from service.api.free import FreeRequest
 from service.api.jobs import OVER, JobRequest, spec_of
 from service.api.site import Site, Submitter
 from service.api.uploads import BYTES, receive_picture
@@ -36,18 +37,20 @@ class SegmentAnswer(BaseModel):
     mask_png: str | None = Field(description="the mask as a PNG file in base64; null if the picture failed")
 
 
-@router.post("/segment", openapi_extra=BYTES, responses=responses(404, 408, 413, 415, 504, 507))
+@router.post("/segment", openapi_extra=BYTES, responses=responses(404, 408, 409, 413, 415, 502, 504, 507))
 async def segment(site: Submitter, request: Request,
                   classes: Annotated[str | None, Query(max_length=10_000, description='names: "dog, cat"')] = None,
                   vocabulary: Annotated[str | None, Query(max_length=64, description="a stored vocabulary")] = None,
+                  candidate_free: Annotated[bool, Query(description="no names: the site's language model says what the "
+                                                                    "picture shows, and that is searched for")] = False,
                   path: Annotated[str | None, Query(max_length=4096, description="a picture on the server, instead of "
                                                                                  "a body")] = None,
                   model: Annotated[str | None, Query(max_length=200)] = None,
                   preset: Annotated[str, Query(max_length=40)] = "lexiseg",
                   refine: Annotated[str | None, Query(max_length=40)] = None) -> SegmentAnswer:
     """Segment one picture and wait for it. The picture is the body, or `path` names one on the server."""
-    if (classes is None) == (vocabulary is None):
-        raise ApiError(422, Code.SETTING_INVALID, "Neither classes nor vocabulary, or both.",
+    if (classes is not None) + (vocabulary is not None) + candidate_free != 1:
+        raise ApiError(422, Code.SETTING_INVALID, "None or several of classes, vocabulary and candidate_free.",
                        'Give one of them, for example ?classes=dog,cat')
     await run_in_threadpool(site.check_room)
     if not site.singles.acquire(blocking=False):
@@ -61,8 +64,8 @@ async def segment(site: Submitter, request: Request,
         else:
             picture = await run_in_threadpool(site.inside, path)
         names = (Vocabulary.from_names(classes).model_dump(mode="json") if classes is not None else vocabulary)
-        wanted = JobRequest(inputs=[str(picture)], vocabulary=names, model=model, preset=preset, refine=refine,
-                            priority="interactive")
+        wanted = JobRequest(inputs=[str(picture)], vocabulary=names, free=FreeRequest() if candidate_free else None,
+                            model=model, preset=preset, refine=refine, priority="interactive")
         return await _run(site, wanted, picture, folder)
     finally:
         site.singles.release()
@@ -86,13 +89,14 @@ async def _run(site: Site, wanted: JobRequest, picture: Path, folder: Path) -> S
         if now is None or now.error:
             raise ApiError(503, now.error_code or Code.INTERNAL if now else Code.JOB_MISSING,
                            now.error if now and now.error else "The job is gone.", "Ask again.")
-        return await run_in_threadpool(_answer, folder / "out", spec.vocabulary)
+        return await run_in_threadpool(_answer, folder / "out")
     finally:
         await run_in_threadpool(forget_job, site.ledger, job)
 
 
-def _answer(out: Path, vocabulary: Vocabulary) -> SegmentAnswer:
+def _answer(out: Path) -> SegmentAnswer:
     result = next(read_results(out))
+    vocabulary = Vocabulary.load(out / "vocabulary.yaml")
     mask: Any = None
     if result.mask is not None:
         mask = base64.b64encode((out / result.mask).read_bytes()).decode()

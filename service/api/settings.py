@@ -30,6 +30,7 @@ class ApiSettings(BaseSettings):
                                                                 "it is asked at most twice for each")
     max_body: int = Field(default=8 << 20, ge=1024, description="bytes of a request that is no picture")
     max_upload: int = Field(default=256 << 20, ge=1024, description="bytes of one picture")
+    max_descriptions: int = Field(default=32 << 20, ge=1024, description="bytes of one file of descriptions")
     max_open_jobs: int = Field(default=200, ge=1, description="jobs that are not over; more are told to come back")
     max_waiting: int = Field(default=64, ge=1, description="requests for one picture now, and progress streams, each")
     head_timeout_s: float = Field(default=20.0, gt=0, description="for the head of a request to arrive")

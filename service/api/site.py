@@ -6,7 +6,8 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from workers.ledger.jobs import get_job
 from workers.ledger.schema import jobs
 from workers.ledger.states import JobState
 from workers.progress import JobProgress, read_progress
+from workers.spec import CandidateFree
 
 FRESH_S = 0.5
 """Progress that is not older is given again: many people look at one job."""
@@ -43,9 +45,24 @@ class Site:
     """How many may follow jobs at once."""
     singles: threading.Semaphore
     """How many may wait for one picture at once."""
+    llm: tuple[float, CandidateFree | None] = (0.0, None)
+    """When the language model was last asked whether it is there (monotonic seconds), and what it is."""
     _tokens: tuple[float, tuple[Token, ...]] = (-1.0, ())
     _progress: dict[str, tuple[float, JobProgress]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _alone: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For what takes long or much memory, such as asking whether the language model is there and reading a whole
+        file of descriptions: one request at a time does it. Raises ApiError (429)."""
+        if not self._alone.acquire(blocking=False):
+            raise ApiError(429, "too-many", "Descriptions are being read, or the language model is being asked whether "
+                           "it is there.", "Ask again in half a minute.")
+        try:
+            yield
+        finally:
+            self._alone.release()
 
     def tokens(self) -> tuple[Token, ...]:
         """The tokens of the file as it is now."""

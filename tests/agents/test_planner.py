@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agents.calls import RawAnswer
-from agents.planner import plan_lines, plan_request, read_plan, rules_plan, same_thing
+from agents.planner import names_said, plan_lines, plan_request, read_plan, rules_plan, same_thing
 from agents.records import Filter, Plan
 from parsers import AnswerError, SettingError
 from parsers.reader import SceneReader
@@ -46,6 +46,29 @@ def test_plans_are_put_in_order(answer, plan):
 def test_answers_that_are_no_plan(answer):
     with pytest.raises(AnswerError):
         read_plan(RawAnswer(answer), "mask the cat and all of the dogs that you can see in here")
+
+
+def test_the_schema_lets_a_plan_name_only_what_the_request_says(llm, source):
+    assert names_said("The Puppies' red box") == [
+        "the", "the puppies", "the puppy", "the puppie", "the puppies red", "the puppies red box", "puppies", "puppy",
+        "puppie", "puppies red", "puppies red box", "red", "red box", "box"]
+    llm.says(written(["swan"], filters=[("swan", "white", "", "")]))
+    plan_request(source, "two white swans in the sea", SceneReader())
+    fields = llm.requests[-1]["response_format"]["json_schema"]["schema"]["properties"]
+    targets = fields["targets"]["items"]["enum"]
+    assert {"swan", "swans", "two", "sea"} <= set(targets) and not any("white" in name for name in targets)
+    parts = fields["filters"]["items"]["properties"]
+    assert parts["object"] == parts["attribute"] == parts["target"] and {"", "white", "white swan"} <= set(
+        parts["object"]["enum"])
+    assert parts["relation"] == {"type": "string"}
+
+
+def test_attributes_that_a_plan_leaves_out_are_added(llm, source):
+    llm.says(written(["bear", "swan"], filters=[("bear", "brown", "", "")]))
+    answer = plan_request(source, "the brown bear and the white swan next to the red car", SceneReader())
+    assert answer.record == Plan(targets=("bear", "swan"), filters=(
+        Filter(target="bear", attribute="brown"), Filter(target="swan", attribute="white")))
+    assert answer.outcome == "first"
 
 
 def test_names_that_the_request_does_not_say_are_not_looked_for(llm, source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from parsers.files import sha256_file
 from service.client import Client, SiteError
 from tests import servers
 from tests.integration.conftest import PATIENCE_S, REPOSITORY
+from tests.llm_server import llm_server
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +85,37 @@ def test_upload_submit_watch_read_export(site, tmp_path, scene):
         assert [job["out"] for job in client.jobs()] == ["june"]  # the job of one picture leaves nothing behind
         assert not list((tmp_path / "data" / "outputs").glob(".now-*"))
     assert "Traceback" not in (tmp_path / "serve.log").read_text()
+
+
+def test_without_names_by_the_language_model_of_the_site_and_by_descriptions(site, tmp_path, scene):
+    here = site()
+    with llm_server() as llm:
+        def answer(request):
+            text = request["messages"][-1]["content"][-1]["text"]
+            return '{"answer": "yes"}' if text.startswith("Is there") else "A red dog stands on the grass."
+
+        llm.answer = answer
+        with serving(tmp_path, LEXISEG_LLM=llm.url, LEXISEG_STORE=str(tmp_path / "s.sqlite")) as client, here.up():
+            client.upload("ward-7", scene, "a.png")
+            job = client.submit(inputs=["ward-7"], free={"max_calls": 50}, out="free")
+            *_, last = client.watch(job["job"])
+            assert (last["state"], last["described"], last["llm_calls"]) == ("done", 1, 3)
+            told = client.told(job["job"], "a.png")
+            assert told["presence"] == {"dog": True, "grass": True}
+            now = client.segment(scene, candidate_free=True)
+            assert now["classes"] == {"0": "background", "1": "dog", "2": "grass"}
+            asked = [llm.question(call) for call in range(llm.calls)]
+            assert sum(not text.startswith("Is there") for text in asked) == 1, "the store knew the picture"
+            assert client.jobs()[0]["out"] == "free"
+            said = tmp_path / "said.jsonl"
+            said.write_text(json.dumps(told) + "\n")
+            client.upload("ward-7", said)
+            again = client.submit(inputs=["ward-7"], free={"descriptions": "ward-7/said.jsonl"})
+            *_, last = client.watch(again["job"])
+            assert (last["state"], last["llm_calls"]) == ("done", 0)
+            for name in (job["job"], again["job"]):
+                client.mask(name, "a.png", tmp_path / f"{name}.png")
+            assert (tmp_path / f"{job['job']}.png").read_bytes() == (tmp_path / f"{again['job']}.png").read_bytes()
 
 
 def test_without_a_worker_one_picture_times_out_and_says_what_to_do(site, tmp_path, scene):

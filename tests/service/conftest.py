@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.llm_server import llm_server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 WORDS = ("a", "photo", "of", "dog", "cat", "grass", "sky", "tree")
 
 
@@ -85,6 +88,32 @@ def models(saved_models, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def scene_models(saved_models, tmp_path, monkeypatch) -> Path:
+    """The tiny CLIP beside the scene parser's own models, as the folder in which models are looked up."""
+    folder = tmp_path / "models" / "pocket"
+    folder.mkdir(parents=True)
+    (folder / "clip").symlink_to(saved_models / "pocket" / "clip")
+    for name in ("en_scene", "scene_head"):
+        (folder / name).symlink_to(REPOSITORY / "models" / "pocket" / name)
+    monkeypatch.setenv("LEXISEG_MODELS", str(folder.parent))
+    return folder.parent
+
+
+@pytest.fixture
+def llm():
+    """A server that says the same of each picture."""
+    with llm_server() as server:
+        def answer(request):
+            text = request["messages"][-1]["content"][-1]["text"]
+            if text.startswith("Is there"):
+                return '{"answer": "no"}' if "tree" in text else '{"answer": "yes"}'
+            return "A red dog stands next to a cat, a zebra and a tree."
+
+        server.answer = answer
+        yield server
+
+
+@pytest.fixture
 def lexiseg(monkeypatch, tmp_path):
     """`lexiseg("segment", ...)` -> the result of the command, in an environment that is put back afterwards."""
     from typer.testing import CliRunner
@@ -108,3 +137,39 @@ def pictures(tmp_path) -> Path:
     for name in ("one", "two", "three"):
         Image.fromarray(random.integers(0, 256, (32, 40, 3), np.uint8)).save(folder / f"{name}.png")
     return folder
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch, models):
+    """The data folder of a site, in an environment that is put back."""
+    monkeypatch.setenv("LEXISEG_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LEXISEG_API_ROOTS", str(tmp_path / "pictures"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def open_site(data):
+    """Sites with some settings, closed afterwards."""
+    from fastapi.testclient import TestClient
+
+    from service.api.app import create_app
+    from service.api.settings import ApiSettings
+
+    made = []
+
+    def make(*, open_to_all: bool = True, **settings) -> TestClient:
+        client = TestClient(create_app(ApiSettings(**settings), open_to_all=open_to_all),
+                            raise_server_exceptions=False)
+        client.__enter__()
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def site(open_site):
+    """One with the usual settings."""
+    return open_site()

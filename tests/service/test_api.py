@@ -14,7 +14,6 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
-from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,36 +38,6 @@ def png(side: int = 16) -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(file, "PNG")
     return file.getvalue()
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch, models):
-    """The data folder of a site, in an environment that is put back."""
-    monkeypatch.setenv("LEXISEG_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("LEXISEG_API_ROOTS", str(tmp_path / "pictures"))
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def open_site(data):
-    """Sites with some settings, closed afterwards."""
-    made = []
-
-    def make(*, open_to_all: bool = True, **settings) -> TestClient:
-        client = TestClient(create_app(ApiSettings(**settings), open_to_all=open_to_all),
-                            raise_server_exceptions=False)
-        client.__enter__()
-        made.append(client)
-        return client
-
-    yield make
-    for client in made:
-        client.__exit__(None, None, None)
-
-
-@pytest.fixture
-def site(open_site) -> TestClient:
-    return open_site()
 
 
 def refusal(response, status: int, code: str) -> str:

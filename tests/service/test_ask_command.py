@@ -1,7 +1,6 @@
 """`lexiseg ask` from the sentence to the masks, with a tiny CLIP and a server that answers as it is told."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,19 +8,7 @@ from PIL import Image
 
 from tests.llm_server import llm_server
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = {"targets": ["dog"], "subclasses": False, "candidate_free": False, "filters": []}
-
-
-@pytest.fixture
-def models(saved_models, tmp_path, monkeypatch):
-    """The tiny CLIP beside the scene parser's own models."""
-    folder = tmp_path / "models" / "pocket"
-    folder.mkdir(parents=True)
-    (folder / "clip").symlink_to(saved_models / "pocket" / "clip")
-    for name in ("en_scene", "scene_head"):
-        (folder / name).symlink_to(REPOSITORY / "models" / "pocket" / name)
-    monkeypatch.setenv("LEXISEG_MODELS", str(folder.parent))
 
 
 @pytest.fixture
@@ -41,7 +28,7 @@ def llm(monkeypatch):
         yield server
 
 
-def test_masks_and_the_reasons_for_them(lexiseg, llm, models, pictures, tmp_path):
+def test_masks_and_the_reasons_for_them(lexiseg, llm, scene_models, pictures, tmp_path):
     out = tmp_path / "out"
     result = lexiseg("ask", "mask the dog", pictures, "--out", out)
     assert result.exit_code == 0, result.stderr
@@ -57,7 +44,7 @@ def test_masks_and_the_reasons_for_them(lexiseg, llm, models, pictures, tmp_path
         assert [region["id"] for region in line["regions"]] == record["kept"][name]
 
 
-def test_what_only_a_condition_names_is_not_in_the_masks(lexiseg, llm, models, pictures, tmp_path):
+def test_what_only_a_condition_names_is_not_in_the_masks(lexiseg, llm, scene_models, pictures, tmp_path):
     llm.plan = PLAN | {"filters": [{"target": "dog", "attribute": "", "relation": "next to", "object": "cat"}]}
     result = lexiseg("ask", "the dog next to the cat", pictures, "--out", tmp_path / "out", "--json")
     assert result.exit_code == 0, result.stderr
@@ -66,20 +53,20 @@ def test_what_only_a_condition_names_is_not_in_the_masks(lexiseg, llm, models, p
         assert "cat" not in [found["name"] for found in line["classes"]]
 
 
-def test_a_second_run_asks_no_model(lexiseg, llm, models, pictures, tmp_path):
+def test_a_second_run_asks_no_model(lexiseg, llm, scene_models, pictures, tmp_path):
     first = lexiseg("ask", "mask the dog", pictures, "--out", tmp_path / "out")
     calls = llm.calls
     second = lexiseg("ask", "mask the dog", pictures, "--out", tmp_path / "out")
     assert llm.calls == calls and second.stdout == first.stdout
 
 
-def test_a_picture_that_cannot_be_read_stops_no_other(lexiseg, llm, models, pictures, tmp_path):
+def test_a_picture_that_cannot_be_read_stops_no_other(lexiseg, llm, scene_models, pictures, tmp_path):
     (pictures / "two.png").write_bytes(b"no picture")
     result = lexiseg("ask", "mask the dog", pictures, "--out", tmp_path / "out")
     assert result.exit_code == 3 and "1 of 3 pictures could not be read" in result.stderr
 
 
 @pytest.mark.parametrize("request_", ["", "?", "x" * 501])
-def test_a_request_without_words(lexiseg, llm, models, pictures, tmp_path, request_):
+def test_a_request_without_words(lexiseg, llm, scene_models, pictures, tmp_path, request_):
     result = lexiseg("ask", request_, pictures, "--out", tmp_path / "out")
     assert result.exit_code == 2 and "error [setting-invalid]" in result.stderr and llm.calls == 0

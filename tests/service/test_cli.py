@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
               "--overlap", "--precision", "--descriptions", "--device"]
 LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
-FREE = [*SEGMENTING, "--candidate-free", *LLM]
+FREE = [*SEGMENTING, "--candidate-free", *LLM, "--llm-calls"]
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *FREE, "--overlay", "--confidence",

@@ -1,45 +1,14 @@
 """`--candidate-free`, as a person types it, with a tiny CLIP and a server that describes pictures."""
 
 import json
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from parsers.prepared import PreparedPriors
-from tests.llm_server import Reply, llm_server
+from tests.by_hand import do_job
+from tests.llm_server import Reply
 from workers.ledger import open_ledger
-from workers.ledger.dispatch import begin_finalising, hand_out, untold_shards
 from workers.ledger.jobs import find_job
-from workers.queue.finalise import finalise
-from workers.queue.shard import ShardWorker
-from workers.queue.telling import TellingWorker
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def models(saved_models, tmp_path, monkeypatch):
-    """The tiny CLIP beside the scene parser's own models."""
-    folder = tmp_path / "models" / "pocket"
-    folder.mkdir(parents=True)
-    (folder / "clip").symlink_to(saved_models / "pocket" / "clip")
-    for name in ("en_scene", "scene_head"):
-        (folder / name).symlink_to(REPOSITORY / "models" / "pocket" / name)
-    monkeypatch.setenv("LEXISEG_MODELS", str(folder.parent))
-
-
-@pytest.fixture
-def llm():
-    with llm_server() as server:
-        def answer(request):
-            text = request["messages"][-1]["content"][-1]["text"]
-            if text.startswith("Is there"):
-                return '{"answer": "no"}' if "tree" in text else '{"answer": "yes"}'
-            return "A red dog stands next to a cat, a zebra and a tree."
-
-        server.answer = answer
-        yield server
 
 
 @pytest.fixture
@@ -54,18 +23,7 @@ def lines_of(out):
     return {line["name"]: line for line in map(json.loads, (out / "results.jsonl").read_text().splitlines())}
 
 
-def work_off(ledger, job) -> None:
-    """Both stages and the end, in this process."""
-    teller = TellingWorker(ledger, lease_s=30, is_stopping=lambda: False)
-    masker = ShardWorker(ledger, lease_s=30, is_stopping=lambda: False)
-    with closing(teller), closing(masker):
-        while shards := hand_out(ledger, job, 4):
-            for shard in shards:
-                (teller if untold_shards(ledger, [shard]) else masker).work(job.id, shard, job.digest)
-    assert begin_finalising(ledger, job) and finalise(ledger, job.id, lease_s=30)
-
-
-def test_pictures_without_any_names(lexiseg, models, llm, pictures, tmp_path):
+def test_pictures_without_any_names(lexiseg, scene_models, llm, pictures, tmp_path):
     out = tmp_path / "out"
     result = lexiseg("segment", pictures, "--candidate-free", "--llm", llm.url, "--store", tmp_path / "s", "--out", out)
     assert result.exit_code == 0, result.stderr
@@ -88,7 +46,7 @@ def test_pictures_without_any_names(lexiseg, models, llm, pictures, tmp_path):
     assert len(PreparedPriors.read(tmp_path / "again" / "results.jsonl")) == 3
 
 
-def test_jobs_without_any_names(lexiseg, models, llm, ledger, pictures, tmp_path):
+def test_jobs_without_any_names(lexiseg, scene_models, llm, ledger, pictures, tmp_path):
     options = (pictures, "--candidate-free", "--llm", llm.url, "--store", tmp_path / "s", "--out", tmp_path / "out")
     told = json.loads(lexiseg("jobs", "estimate", *options, "--json").stdout)
     assert told["images"] == told["measured"] == 3 and told["images_per_s"] > 0
@@ -99,7 +57,7 @@ def test_jobs_without_any_names(lexiseg, models, llm, ledger, pictures, tmp_path
     assert json.loads(find_job(ledger, str(tmp_path / "out")).spec)["free"]["store"] == str(tmp_path / "s")
     shown = json.loads(lexiseg("jobs", "show", tmp_path / "out", "--json").stdout)
     assert (shown["described"], shown["counts"]["queued"]) == (0, 3)
-    work_off(ledger, find_job(ledger, str(tmp_path / "out")))
+    do_job(ledger, find_job(ledger, str(tmp_path / "out")))
     assert json.loads(lexiseg("jobs", "show", tmp_path / "out", "--json").stdout)["described"] == 3
     alone = lexiseg("segment", *options[:-1], tmp_path / "alone")
     assert alone.exit_code == 0, alone.stderr
@@ -119,7 +77,7 @@ def test_jobs_without_any_names(lexiseg, models, llm, ledger, pictures, tmp_path
     (("--candidate-free", "--llm", "http://127.0.0.1:9/v1"), "llm-unavailable"),
     ((), "or --candidate-free")])
 @pytest.mark.parametrize("command", [("segment",), ("jobs", "submit"), ("jobs", "estimate")])
-def test_what_does_not_fit_is_refused_and_nothing_is_written(lexiseg, models, ledger, pictures, tmp_path, command,
+def test_what_does_not_fit_is_refused_and_nothing_is_written(lexiseg, scene_models, ledger, pictures, tmp_path, command,
                                                              options, message):
     result = lexiseg(*command, pictures, "--out", tmp_path / "out", *options)
     assert result.exit_code == 2 and message in " ".join(result.stderr.split())
@@ -127,8 +85,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(lexiseg, models, le
 
 
 @pytest.mark.parametrize("command", [("segment",), ("jobs", "submit"), ("jobs", "sample")])
-def test_a_model_without_eyes_is_refused_before_anything_is_written(lexiseg, models, llm, ledger, pictures, tmp_path,
-                                                                    command):
+def test_a_model_without_eyes_is_refused_before_anything_is_written(lexiseg, scene_models, llm, ledger, pictures,
+                                                                    tmp_path, command):
     llm.answer = lambda request: Reply(status=400, body='{"error": {"message": "stub is not a multimodal model"}}')
     result = lexiseg(*command, pictures, "--out", tmp_path / "out", "--candidate-free", "--llm", llm.url)
     assert result.exit_code == 2 and "[llm-blind]" in result.stderr
@@ -137,7 +95,7 @@ def test_a_model_without_eyes_is_refused_before_anything_is_written(lexiseg, mod
         assert json.loads(lexiseg("jobs", "list", "--json").stdout)["jobs"] == []
 
 
-def test_pictures_of_which_nothing_is_said_fail_alone(lexiseg, models, llm, pictures, tmp_path):
+def test_pictures_of_which_nothing_is_said_fail_alone(lexiseg, scene_models, llm, pictures, tmp_path):
     describing = iter(range(100))
     usual = llm.answer
 

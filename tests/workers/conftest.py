@@ -15,6 +15,7 @@ from PIL import Image
 
 from parsers.vocabulary import Vocabulary
 from vision.types import Sample, ScoreMap
+from workers.ledger import open_ledger
 from workers.spec import JobSpec
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -100,6 +101,14 @@ def make_spec(tmp_path, photos):
         return JobSpec(**(values | changes))
 
     return make
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """An empty ledger."""
+    opened = open_ledger(str(tmp_path / "ledger.sqlite"))
+    yield opened
+    opened.close()
 
 
 class Nobody:

@@ -16,23 +16,16 @@ import workers.outputs
 import workers.pipeline
 import workers.queue.shard
 from parsers.errors import Code, JobError, OutputError
+from tests.by_hand import content, finish, work_off
 from workers import read_job, run_job
-from workers.ledger import claim, open_ledger
-from workers.ledger.dispatch import begin_finalising, hand_out
+from workers.ledger import claim
+from workers.ledger.dispatch import hand_out
 from workers.ledger.jobs import counts, find_job, get_job, pause_job, resume_job
 from workers.ledger.schema import items, jobs, results, shards
 from workers.progress import read_progress
-from workers.queue.finalise import finalise
 from workers.queue.shard import ShardWorker
 from workers.submit import submit
 from workers.verify import verify
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    opened = open_ledger(str(tmp_path / "ledger.sqlite"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -50,21 +43,6 @@ def make_worker(ledger, segmenter, monkeypatch):
     yield make
     for worker in made:
         worker.close()
-
-
-def work_off(ledger, job, worker) -> None:
-    while shards := hand_out(ledger, get_job(ledger, job.id), 4):
-        for shard in shards:
-            worker.work(job.id, shard, job.digest[:16])
-
-
-def finish(ledger, job) -> bool:
-    return begin_finalising(ledger, get_job(ledger, job.id)) and finalise(ledger, job.id, lease_s=30)
-
-
-def content(out) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*"))
-            if path.is_file() and path.name not in ("timings.jsonl", "job.json", "report.html")}
 
 
 @pytest.mark.parametrize("options", [{}, {"overlay": True, "confidence": True}, {"refine": "pydensecrf"}], ids=str)

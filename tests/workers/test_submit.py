@@ -9,16 +9,8 @@ import pytest
 import workers.submit
 from parsers.errors import Code, InputError, JobError, LexisegError, OutputError, SettingError
 from parsers.vocabulary import Vocabulary
-from workers.ledger import open_ledger
 from workers.ledger.jobs import cancel_job, counts, list_jobs, pause_job
 from workers.submit import absolute, spec_digest, submit
-
-
-@pytest.fixture
-def ledger(tmp_path):
-    opened = open_ledger(str(tmp_path / "ledger.sqlite"))
-    yield opened
-    opened.close()
 
 
 def test_a_job_has_every_picture_once(ledger, make_spec, photos):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from parsers import ObjectPrior, ScenePriors, Vocabulary
 from parsers.errors import Code, LlmError, ModelError, SettingError
 from parsers.free import PLACES
 from parsers.prepared import PreparedRow, write_prepared
+from tests.by_hand import content, finish, work_off
 from tests.llm_server import Reply, llm_server
 from workers import read_job, read_results, run_job
+from workers.description import describe_job, made_with
 from workers.estimate import estimate
-from workers.ledger import open_ledger
-from workers.ledger.dispatch import begin_finalising, hand_out, untold_shards
-from workers.ledger.jobs import counts, find_job, get_job
+from workers.ledger.dispatch import hand_out
+from workers.ledger.jobs import counts, find_job, get_job, resume_job, told_number
 from workers.queue.finalise import finalise
 from workers.queue.shard import ShardWorker
 from workers.queue.telling import TellingWorker
@@ -62,42 +64,14 @@ def make_free(make_spec, said):
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    opened = open_ledger(str(tmp_path / "ledger.sqlite"))
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def hands(ledger, segmenter, monkeypatch):
-    """Who says and who segments, in this process."""
+    """Who segments and who says, in this process."""
     monkeypatch.setattr(workers.queue.shard, "load_backend", lambda spec: segmenter)
     teller = TellingWorker(ledger, lease_s=30, is_stopping=lambda: False)
     masker = ShardWorker(ledger, lease_s=30, is_stopping=lambda: False)
-    yield teller, masker
+    yield masker, teller
     teller.close()
     masker.close()
-
-
-def work_off(ledger, job, hands, *, backwards=False) -> list[str]:
-    """Works off all shards; in which order what was done."""
-    teller, masker = hands
-    done = []
-    while shards := hand_out(ledger, get_job(ledger, job.id), 2):
-        untold = untold_shards(ledger, shards)
-        for shard in reversed(shards) if backwards else shards:
-            (teller if shard in untold else masker).work(job.id, shard, job.digest[:16])
-            done.append("tell" if shard in untold else "mask")
-    return done
-
-
-def finish(ledger, job) -> bool:
-    return begin_finalising(ledger, get_job(ledger, job.id)) and finalise(ledger, job.id, lease_s=30)
-
-
-def content(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*"))
-            if path.is_file() and path.name not in ("timings.jsonl", "job.json", "report.html")}
 
 
 def test_each_picture_is_searched_for_what_is_said_of_it(make_free, segmenter, tmp_path):
@@ -121,7 +95,7 @@ def test_workers_write_what_one_process_writes_in_any_order(make_free, segmenter
     for number, backwards in enumerate((False, True)):
         spec = make_free(out=str(tmp_path / f"job{number}"), overlay=True, confidence=True)
         job = submit(ledger, spec, shard_size=3).job
-        order = work_off(ledger, job, hands, backwards=backwards)
+        order = work_off(ledger, job, *hands, at_once=2, backwards=backwards)
         assert order.count("tell") == order.count("mask") == 3
         assert order.index("mask") < 4, "the first shard is segmented before something is said of the last"
         assert finish(ledger, job) and get_job(ledger, job.id).state == "done"
@@ -135,7 +109,7 @@ def test_an_end_that_is_interrupted_goes_on_where_it_was(make_free, segmenter, l
                                                          point):
     run_job(make_free(out=str(tmp_path / "alone")), segmenter=segmenter)
     job = submit(ledger, make_free(), shard_size=3).job
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     before = content(tmp_path / "out")
     number = iter(range(100))
 
@@ -151,7 +125,7 @@ def test_an_end_that_is_interrupted_goes_on_where_it_was(make_free, segmenter, l
         with pytest.raises(KeyboardInterrupt):
             finish(ledger, job)
     assert any(content(tmp_path / "out").get(name) == mask for name, mask in before.items()), "it is not through"
-    masker = hands[1]
+    masker = hands[0]
     monkeypatch.setattr(masker, "work", None)  # nothing is segmented again
     assert finalise(ledger, job.id, lease_s=30)
     assert content(tmp_path / "out") == content(tmp_path / "alone")
@@ -160,17 +134,17 @@ def test_an_end_that_is_interrupted_goes_on_where_it_was(make_free, segmenter, l
 
 def test_ending_twice_changes_nothing_and_a_damaged_mask_is_made_again(make_free, ledger, hands, tmp_path):
     job = submit(ledger, make_free(), shard_size=8).job
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert finish(ledger, job)
     before = content(tmp_path / "out")
     mask = tmp_path / "out" / "masks" / "a.jpg.png"
     mask.write_bytes(b"damaged")
     (tmp_path / "photos" / "later.png").write_bytes((tmp_path / "photos" / "a.png").read_bytes())
     submit(ledger, make_free())
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert not finish(ledger, job), "the damaged one goes back"
     assert counts(ledger, job.id)["queued"] == 1
-    assert work_off(ledger, job, hands) == ["mask"], "nothing is asked again"
+    assert work_off(ledger, job, *hands) == ["mask"], "nothing is asked again"
     assert finish(ledger, job)
     after = content(tmp_path / "out")
     assert {name for name in after if after[name] != before.get(name)} == {"results.jsonl"}
@@ -183,12 +157,12 @@ def test_further_pictures_bring_further_names_and_all_masks_follow(make_free, sa
     write_prepared(said, [*rows, row("z.png", ("green", "apple"))])
     late = (tmp_path / "photos" / "z.png").rename(tmp_path / "z.png")
     job = submit(ledger, make_free(), shard_size=3).job
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert finish(ledger, job)
     assert json.loads((tmp_path / "out" / "classes.json").read_text())["1"] == "blue"
     late.rename(tmp_path / "photos" / "z.png")
     assert submit(ledger, make_free(), shard_size=3).intake.added == 1
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert finish(ledger, job)
     assert json.loads((tmp_path / "out" / "classes.json").read_text())["1"] == "apple"
     run_job(make_free(out=str(tmp_path / "alone")), segmenter=segmenter)
@@ -211,7 +185,7 @@ def test_changed_descriptions_stop_the_job(make_free, said, ledger, hands, tmp_p
     write_prepared(said, [row("a.png", ("red",))])
     (shard,) = hand_out(ledger, job, 1)
     with pytest.raises(SettingError, match="changed since"):
-        hands[0].work(job.id, shard, job.digest[:16])
+        hands[1].work(job.id, shard, job.digest[:16])
     assert get_job(ledger, job.id).state == "stopped"
     assert spec_digest(spec) != spec_digest(make_free())
 
@@ -265,7 +239,7 @@ def test_a_language_model_is_asked_what_is_there_and_never_twice(make_free, ask,
         return answers(request)
 
     llm.answer = meet
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert finish(ledger, job)
     results = {one.name: one for one in read_results(tmp_path / "out")}
     told = results["a.png"].told
@@ -292,7 +266,7 @@ def test_a_model_that_gives_nothing_costs_pictures_not_the_job(make_free, ask, l
     free = check_free(ask).model_copy(update={"timeout_s": 0.3 if reply.wait_s else 20})
     job = submit(ledger, make_free(inputs=(str(photos),), free=free)).job
     llm.answer = lambda request: reply
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert finish(ledger, job)
     assert [(one.state, one.code) for one in read_results(tmp_path / "out")] == [("failed", code)] * 2
     assert read_job(tmp_path / "out").counts["failed"] == 2
@@ -303,7 +277,7 @@ def test_a_server_that_is_gone_costs_pictures_not_the_job(make_free, ask, ledger
         gone.answer = answers
         free = check_free(ask.model_copy(update={"llm": gone.url}))
     job = submit(ledger, make_free(free=free)).job
-    work_off(ledger, job, hands)
+    work_off(ledger, job, *hands)
     assert finish(ledger, job)
     assert {one.code for one in read_results(tmp_path / "out")} == {Code.LLM_UNAVAILABLE}
 
@@ -321,7 +295,7 @@ def test_a_model_that_turns_blind_stops_the_job(make_free, ask, llm, ledger, han
     llm.answer = lambda request: Reply(status=400, body='{"error": {"message": "stub is not a multimodal model"}}')
     (shard,) = hand_out(ledger, job, 1)
     with pytest.raises(LlmError):
-        hands[0].work(job.id, shard, job.digest[:16])
+        hands[1].work(job.id, shard, job.digest[:16])
     stopped = get_job(ledger, job.id)
     assert (stopped.state, stopped.error_code) == ("stopped", Code.LLM_BLIND)
     assert counts(ledger, job.id)["running"] == 0
@@ -336,7 +310,7 @@ def test_another_language_model_leaves_the_job_alone(make_free, ask, llm, ledger
     llm.models["data"][0]["max_model_len"] = 4096
     (shard,) = hand_out(ledger, job, 1)
     with pytest.raises(Exception, match="another one than the job began with"):
-        hands[0].work(job.id, shard, job.digest[:16])
+        hands[1].work(job.id, shard, job.digest[:16])
     assert (get_job(ledger, job.id).state, get_job(ledger, job.id).error_code) == ("running", Code.WORKER_DIFFERS)
     assert counts(ledger, job.id)["running"] == 0
 
@@ -344,3 +318,64 @@ def test_another_language_model_leaves_the_job_alone(make_free, ask, llm, ledger
 def test_a_missing_model_directory_is_said_at_once(tmp_path):
     with pytest.raises(ModelError):
         check_free(CandidateFree(llm=str(tmp_path / "none")))
+
+
+def test_no_more_calls_than_the_job_may_make_and_more_when_it_may(make_free, ask, llm, ledger, hands, segmenter,
+                                                                  tmp_path):
+    free = check_free(ask)
+    asked = llm.calls  # whether it sees
+    job = submit(ledger, make_free(free=free.model_copy(update={"max_calls": 7})), shard_size=3).job
+    for _ in range(2):
+        with pytest.raises(LlmError, match="the 7 calls"):
+            work_off(ledger, job, *hands)
+        stopped = get_job(ledger, job.id)
+        assert (stopped.state, stopped.error_code, stopped.llm_calls) == ("stopped", Code.LLM_CALLS, 7)
+        assert llm.calls - asked == 7 and counts(ledger, job.id)["running"] == 0
+        resume_job(ledger, stopped)  # which grants nothing, and neither does another worker
+        hands = hands[0], TellingWorker(ledger, lease_s=30, is_stopping=lambda: False)
+    assert submit(ledger, make_free(free=free.model_copy(update={"max_calls": 50}))).job.id == job.id
+    work_off(ledger, job, *hands)
+    assert finish(ledger, job)
+    assert llm.calls - asked == get_job(ledger, job.id).llm_calls == 5 * 3, "the store kept what was answered"
+    run_job(make_free(free=free, out=str(tmp_path / "alone")), segmenter=segmenter)
+    assert content(tmp_path / "out") == content(tmp_path / "alone")
+
+
+def test_the_site_may_allow_fewer_and_what_was_said_before_is_kept(make_free, ask, llm, ledger):
+    free = check_free(ask.model_copy(update={"store": "none", "parallel": 1}))
+    job = submit(ledger, make_free(free=free)).job
+    teller = TellingWorker(ledger, lease_s=30, is_stopping=lambda: False, max_calls=7)
+    (shard,) = hand_out(ledger, job, 1)
+    with closing(teller), pytest.raises(LlmError, match="LEXISEG_MAX_LLM_CALLS"):
+        teller.work(job.id, shard, job.digest[:16])
+    assert told_number(ledger, job.id) == 2  # of three calls each
+
+
+def test_calls_that_were_counted_and_not_made_are_given_back(make_free, ask, ledger, hands, llm):
+    job = submit(ledger, make_free(free=check_free(ask))).job
+    asked = llm.calls
+    work_off(ledger, job, *hands)
+    assert get_job(ledger, job.id).llm_calls == llm.calls - asked == 15
+
+
+def test_one_process_makes_no_more_calls_than_that_either(make_free, ask, llm, segmenter, tmp_path):
+    free = check_free(ask)
+    asked = llm.calls
+    with pytest.raises(LlmError) as caught:
+        run_job(make_free(free=free.model_copy(update={"max_calls": 4})), segmenter=segmenter)
+    assert (caught.value.code, llm.calls - asked) == (Code.LLM_CALLS, 4) and not (tmp_path / "out").exists()
+
+
+def test_without_a_number_the_bound_grows_with_the_pictures():
+    assert CandidateFree(llm="pocket").call_limit(3) == 300
+    assert CandidateFree(llm="pocket", max_calls=5).call_limit(3) == 5
+    with pytest.raises(ValueError, match="language model"):
+        CandidateFree(descriptions="a.jsonl", max_calls=5)
+
+
+def test_passwords_of_servers_are_not_in_the_job_file(make_free, segmenter, said, tmp_path):
+    free = CandidateFree(llm="http://a:secret@one/v1,http://b:secret@two/v1", store="postgresql://c:secret@three/d")
+    spec = make_free(free=free)
+    text = describe_job(spec, spec.vocabulary, made_with(spec, spec.vocabulary, segmenter), state="done")
+    assert text.spec["free"]["llm"] == "http://one/v1,http://two/v1" and "secret" not in text.model_dump_json()
+    assert text.spec["free"]["store"] == "postgresql://three/d"

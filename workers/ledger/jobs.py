@@ -61,6 +61,8 @@ class JobRow:
     created: float
     finished: float | None
     files: dict[str, str] | None
+    llm_calls: int
+    """Calls of the language model that were made or are about to be."""
 
 
 def create_job(ledger: Ledger, new: NewJob) -> JobRow:
@@ -221,6 +223,23 @@ def note_problem(ledger: Ledger, job_id: str, code: str, message: str) -> None:
     """Notes what a worker complains about; the job goes on."""
     with ledger.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(error_code=code, error=message))
+
+
+def take_calls(ledger: Ledger, job_id: str, wanted: int, limit: int) -> int:
+    """Counts calls of the language model before a worker makes them; how many of those that are wanted it may make, so
+    that the job makes no more than `limit`."""
+    with ledger.write() as connection:
+        counted = connection.execute(select(jobs.c.llm_calls).where(jobs.c.id == job_id)
+                                     .with_for_update()).scalar_one_or_none()
+        granted = 0 if counted is None else max(0, min(wanted, limit - counted))
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(llm_calls=jobs.c.llm_calls + granted))
+    return granted
+
+
+def give_back_calls(ledger: Ledger, job_id: str, number: int) -> None:
+    """Calls that were counted and not made."""
+    with ledger.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(llm_calls=jobs.c.llm_calls - number))
 
 
 def stop_job(ledger: Ledger, job_id: str, code: str, message: str) -> None:

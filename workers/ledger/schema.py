@@ -50,6 +50,7 @@ jobs = Table(
     Column("finished", Float),
     Column("lease_until", Float),                   # of the one who finalises
     Column("files", Text),                          # JSON: path below OUT to sha256, of what finalising wrote
+    Column("llm_calls", Integer, nullable=False, server_default="0"),   # of the language model, counted before
 )
 
 shards = Table(
@@ -107,6 +108,7 @@ results = Table(
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE items ADD COLUMN told TEXT DEFAULT ''",),
+    ("ALTER TABLE jobs ADD COLUMN llm_calls INTEGER DEFAULT 0 NOT NULL",),
 )
 """SQL statements that lead from version 1 + i to the next. A new ledger is made at the newest version at once."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

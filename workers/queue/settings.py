@@ -46,7 +46,13 @@ class QueueSettings:
     """Megabytes that stay free where OUT is and where an SQLite ledger is: with less, a job is stopped before the disk
     is full. 0: never."""
 
+    max_llm_calls: int = 10_000_000
+    """Calls of the language model that one job without candidates may make, whatever it asks for itself."""
+
     def __post_init__(self) -> None:
+        if self.max_llm_calls < 1:
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_MAX_LLM_CALLS is {self.max_llm_calls}.", "1 or more.",
+                               "Leave it out for the default.")
         if not 0 <= self.min_free_mb < math.inf:
             raise SettingError(Code.SETTING_INVALID, f"LEXISEG_MIN_FREE_MB is {self.min_free_mb}.",
                                "Megabytes, 0 or more.", "Leave it out for the default.")

@@ -83,7 +83,9 @@ def work_shard(job_id: str, shard_id: int, digest: str) -> None:
 @functools.cache
 def teller(pid: int) -> TellingWorker:
     """The language models of this process."""
-    return TellingWorker(child_ledger(pid), lease_s=read_settings().lease_s, is_stopping=is_stopping)
+    settings = read_settings()
+    return TellingWorker(child_ledger(pid), lease_s=settings.lease_s, is_stopping=is_stopping,
+                         max_calls=settings.max_llm_calls)
 
 
 @shared_task(name="lexiseg.tell", ignore_result=True)

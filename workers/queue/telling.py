@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 from agents.parallel import in_order
-from parsers.errors import JobError, LexisegError
+from parsers.errors import JobError, LexisegError, LlmError
 from parsers.prepared import PreparedRow
 from workers.failpoints import reach
 from workers.ledger import Claim, Finished, Ledger, claim, commit, hand_on
 from workers.ledger.claims import settle
-from workers.ledger.jobs import JobRow, get_job, note_problem, stop_job
+from workers.ledger.jobs import JobRow, counts, get_job, give_back_calls, note_problem, stop_job, take_calls
 from workers.ledger.states import JobState
 from workers.outputs import failure
 from workers.queue.app import process_name
 from workers.queue.lease import held
 from workers.spec import CandidateFree, JobSpec
-from workers.telling import Telling, concerns_all, open_telling, try_to_tell
+from workers.telling import CallBudget, Telling, concerns_all, open_telling, try_to_tell
 
 COMMIT_ITEMS, COMMIT_S = 16, 2.0
 """Answers are handed in together: at most so many, and none is kept for longer than this."""
@@ -34,8 +35,10 @@ class TellingWorker:
     them. What is said is in the ledger with the picture, and the answers of the language model are in its store, so
     that none is asked for twice."""
 
-    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool]) -> None:
-        self._ledger, self._lease_s, self._is_stopping = ledger, lease_s, is_stopping
+    def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool],
+                 max_calls: int = sys.maxsize) -> None:
+        """max_calls: of the language model that one job may make, whatever it asks for itself."""
+        self._ledger, self._lease_s, self._is_stopping, self._max_calls = ledger, lease_s, is_stopping, max_calls
         self._open: dict[CandidateFree, Telling] = {}
         self._stack = ExitStack()
         self._opening = threading.Lock()
@@ -76,22 +79,38 @@ class TellingWorker:
         reach("claimed")
         ready: list[tuple[Claim, PreparedRow | Exception]] = []
         since, state = time.monotonic(), str(JobState.RUNNING)
-        with held(self._ledger, owner, self._lease_s):
-            ask, parallel = self._asker(free)
+        with held(self._ledger, owner, self._lease_s), self._budget(job, free) as budget:
+            ask, parallel = self._asker(free, budget)
             with closing(in_order(ask, claims, parallel)) as answers:
-                for entry, said in zip(claims, answers, strict=True):
-                    reach("told")
-                    ready.append((entry, said))
-                    if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
-                        state = self._hand_in(job, ready)
-                        ready, since = [], time.monotonic()
-                        if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
-                            return False
+                try:
+                    for entry, said in zip(claims, answers, strict=True):
+                        reach("told")
+                        ready.append((entry, said))
+                        if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
+                            state = self._hand_in(job, ready)
+                            ready, since = [], time.monotonic()
+                            if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
+                                return False
+                except LlmError:
+                    self._hand_in(job, ready)
+                    raise
                 if ready:
                     state = self._hand_in(job, ready)
         return state in (JobState.RUNNING, JobState.SUBMITTING)
 
-    def _asker(self, free: CandidateFree) -> tuple[Callable[[Claim], PreparedRow | Exception], int]:
+    @contextmanager
+    def _budget(self, job: JobRow, free: CandidateFree) -> Iterator[CallBudget]:
+        """The calls that are left to the job, as the ledger counts them; what is not made is given back."""
+        limit = min(free.call_limit(sum(counts(self._ledger, job.id).values())), self._max_calls)
+        budget = CallBudget(lambda wanted: take_calls(self._ledger, job.id, wanted, limit), limit)
+        try:
+            yield budget
+        finally:
+            if unused := budget.give_back():
+                give_back_calls(self._ledger, job.id, unused)
+
+    def _asker(self, free: CandidateFree,
+               budget: CallBudget) -> tuple[Callable[[Claim], PreparedRow | Exception], int]:
         """What says something of a picture, and of how many at once. A language model that does not answer even to be
         opened is the failure of each picture."""
         try:
@@ -101,10 +120,11 @@ class TellingWorker:
                 raise
             unopened = error
             return lambda entry: unopened, 1
-        return lambda entry: try_to_tell(telling, entry.item), telling.parallel
+        return lambda entry: try_to_tell(telling, entry.item, budget.spend), telling.parallel
 
     def _telling(self, free: CandidateFree) -> Telling:
         """The language model of a job; kept, since other threads and further jobs may ask the same."""
+        free = free.model_copy(update={"max_calls": None})
         with self._opening:
             if free not in self._open:
                 self._open[free] = self._stack.enter_context(open_telling(free))

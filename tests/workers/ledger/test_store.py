@@ -41,11 +41,13 @@ def test_of_pictures_from_before_descriptions_nothing_is_to_be_said(ledger, make
     job = make_job()
     with ledger.write() as connection:
         connection.exec_driver_sql("ALTER TABLE items DROP COLUMN told")
+        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN llm_calls")
         connection.execute(meta.update().values(value="1"))
     with ledger.write() as connection:
         migrate(connection)
     assert version(ledger) == SCHEMA_VERSION
     (shard, *_) = hand_out(ledger, find_job(ledger, job.id), 4)
+    assert find_job(ledger, job.id).llm_calls == 0
     assert untold_shards(ledger, [shard]) == set() and len(claim(ledger, shard, "me", 30)) == 4
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import select, update
 
@@ -10,7 +12,16 @@ from workers.ledger import ItemState, NewJob, claim, commit, hand_on
 from workers.ledger.claims import expire, settle
 from workers.ledger.dispatch import begin_finalising, hand_out, reap, unbegun_shard, untold_shards
 from workers.ledger.intake import set_going, take_in
-from workers.ledger.jobs import cancel_job, counts, create_job, get_job, retry_failed, told_rows
+from workers.ledger.jobs import (
+    cancel_job,
+    counts,
+    create_job,
+    get_job,
+    give_back_calls,
+    retry_failed,
+    take_calls,
+    told_rows,
+)
 from workers.ledger.schema import items
 
 
@@ -104,3 +115,17 @@ def test_what_is_said_of_a_cancelled_job_ends_there(ledger, job):
     hand_on(ledger, job.id, [(entry, "1") for entry in claims])
     found = counts(ledger, job.id)
     assert found[ItemState.QUEUED] == found[ItemState.RUNNING] == 0 and found[ItemState.CANCELLED] == 10
+
+
+def test_calls_of_the_language_model_are_granted_up_to_the_limit_of_the_job(ledger, job):
+    assert [take_calls(ledger, job.id, 16, 20) for _ in range(3)] == [16, 4, 0]
+    give_back_calls(ledger, job.id, 5)
+    assert get_job(ledger, job.id).llm_calls == 15
+    assert (take_calls(ledger, job.id, 16, 20), take_calls(ledger, job.id, 1, 10), get_job(ledger, job.id).llm_calls) \
+        == (5, 0, 20)
+    assert take_calls(ledger, "nobody", 16, 20) == 0
+
+
+def test_many_workers_together_are_granted_no_more_than_that(ledger, job):
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(lambda _: take_calls(ledger, job.id, 16, 100), range(12))) == 100
