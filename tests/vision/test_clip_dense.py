@@ -9,7 +9,17 @@ import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
 
 from parsers.errors import Code, ModelError
-from vision.clip.attention import QUERIES, RESIDUAL, VALUES, block_numbers, in_projection, last_block
+from vision.clip.attention import (
+    KEYS,
+    QUERIES,
+    RESIDUAL,
+    VALUES,
+    Projected,
+    block_numbers,
+    class_token,
+    in_projection,
+    last_block,
+)
 from vision.clip.dense import check_tower, dense_features, resize_positions
 from vision.clip.loda import loda_pool
 from vision.clip.settings import VARIANTS
@@ -132,6 +142,19 @@ def test_loda_pooling_uses_the_ordinary_tokens_whatever_the_variant():
         assert torch.equal(dense_features(tower, images, variant, pooling="loda")[1], pooled)
 
 
+@torch.inference_mode()
+def test_the_class_token_is_that_of_the_whole_block_and_shares_keys_and_values_with_the_variant(monkeypatch):
+    block, tokens = small_tower().transformer.resblocks[-1], torch.randn(3, 17, 32)
+    computed = []
+    monkeypatch.setattr("vision.clip.attention.in_projection", lambda part_of, normed, part: computed.append(
+        (part, normed.ndim)) or in_projection(part_of, normed, part))
+    projected = Projected(block, tokens)
+    assert torch.allclose(class_token(block, tokens, projected), block(tokens)[:, :1], atol=1e-5)
+    shared = last_block(block, tokens, "naclip", (4, 4), projected=projected)
+    assert sorted(computed) == [(QUERIES, 2), (KEYS, 3), (VALUES, 3)]
+    assert torch.equal(shared, last_block(block, tokens, "naclip", (4, 4)))
+
+
 def weights_of(variant, tokens, block, grid=(4, 4)):
     """(B, A, N, N) attention of the last block: with the identity for values and output projection."""
     width = tokens.shape[-1]
@@ -150,7 +173,7 @@ def weights_of(variant, tokens, block, grid=(4, 4)):
     try:
         for values in columns:
             attention.in_projection = values
-            found.append(attention._mix(block, tokens, variant, grid, attention.NACLIP_STD))
+            found.append(attention._mix(block, attention.Projected(block, tokens), variant, grid, attention.NACLIP_STD))
     finally:
         attention.in_projection = original
     stacked = torch.stack(found, dim=-1)  # (B, N, E, N)

@@ -32,7 +32,17 @@ def test_another_precision_is_refused():
         ClipSettings(precision="float16")
 
 
-@pytest.mark.parametrize("variant", ["auto", "sc-clip"])
+def test_weights_of_products_are_converted_once_and_the_rest_is_not(pocket_clip):
+    visual = load_segmenter("clip", pocket_clip, device="cpu",
+                            settings=ClipSettings(precision="bfloat16")).encoder.image_tower
+    block = visual.transformer.resblocks[0]
+    for weight in (visual.conv1.weight, block.attn.in_proj_weight, block.attn.out_proj.weight, block.mlp.c_fc.weight):
+        assert weight.dtype == torch.bfloat16
+    for weight in (block.ln_1.weight, visual.positional_embedding, visual.proj):
+        assert weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("variant", ["auto", "sc-clip", "resclip", "loda"])
 def test_more_than_99_of_100_pixels_keep_their_label(pocket_clip, variant):
     dataset = PictogramDataset(count=3, seed=5)
     samples, labels = [], {}

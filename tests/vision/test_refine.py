@@ -1,6 +1,7 @@
 """Score maps become labels, scores and regions."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,6 +63,29 @@ def test_bands_do_not_show(monkeypatch):
     monkeypatch.setattr(sys.modules["vision.refine.enlarge"], "BAND_PIXELS", 200)
     banded = refine(PICTURE, random_map(), confidence=True)
     assert (whole.labels_HW == banded.labels_HW).all() and (whole.confidence_HW == banded.confidence_HW).all()
+
+
+def test_chunks_of_classes_do_not_show(monkeypatch):
+    whole = refine(PICTURE, random_map(spread=0.1), confidence=True)
+    monkeypatch.setattr(sys.modules["vision.refine.enlarge"], "CLASS_VALUES", 4 * 6 * 64)
+    chunked = refine(PICTURE, random_map(spread=0.1), confidence=True)
+    assert len(np.unique(whole.labels_HW)) > 8
+    assert (whole.labels_HW == chunked.labels_HW).all() and (whole.confidence_HW == chunked.confidence_HW).all()
+
+
+@pytest.mark.parametrize("method", ["none", "pydensecrf"])
+def test_twenty_thousand_classes_need_no_map_each_at_full_size(method):
+    """All of them at 500 x 375 would be 15 GB. Noise is the worst case: thousands of classes may win somewhere."""
+    scores = random_map(classes=20_000, size=(14, 19), spread=1.0)
+    image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        labels_HW = refine(image, scores, method).labels_HW
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert labels_HW.shape == (375, 500) and len(np.unique(labels_HW)) > 50
+    assert peak < 300e6
 
 
 def test_confidence_only_on_request():

@@ -77,8 +77,8 @@ def test_colour_without_meaning_is_the_plain_enlargement():
 def test_portions_do_not_show(monkeypatch):
     image, small, maps = example((40, 40), (10, 10))
     results = []
-    for portion in (100_000, 7):
-        monkeypatch.setattr(sys.modules["vision.refine.upsample"], "PIXELS", portion)
+    for portion in (1_000_000, 7 * len(maps)):
+        monkeypatch.setattr(sys.modules["vision.refine.upsample"], "VALUES", portion)
         winner, best = enlarge(maps, 40, 40)
         follow_edges(image, small, maps, winner, best, srgb=13.0)
         results.append((winner, best))

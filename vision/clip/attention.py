@@ -20,48 +20,63 @@ RESIDUAL = {"vanilla": True, "maskclip": False, "sclip": True, "clearclip": Fals
 """The variants of this file, and whether the method keeps the residual connection and the MLP of the block."""
 
 
+class Projected:
+    """What enters a block, after `ln_1`, and its queries, keys and values, computed when they are first asked for."""
+
+    def __init__(self, block: ResidualAttentionBlock, tokens_BNE: torch.Tensor) -> None:
+        self.normed_BNE = block.ln_1(tokens_BNE)
+        self._block = block
+        self._parts: dict[int, torch.Tensor] = {}
+
+    def heads(self, part: int) -> torch.Tensor:
+        """(B, A, N, d)."""
+        if part not in self._parts:
+            self._parts[part] = heads(self._block, self.normed_BNE, part)
+        return self._parts[part]
+
+
 def last_block(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, variant: str, grid: tuple[int, int],
-               residual: bool | None = None, std: float = NACLIP_STD) -> torch.Tensor:
+               residual: bool | None = None, std: float = NACLIP_STD,
+               projected: Projected | None = None) -> torch.Tensor:
     """(B, N, E): what leaves the last block.
 
     `vanilla`: its own query-key attention; `maskclip`: the values alone (MaskCLIP, ECCV 2022); `sclip`: query-query
     plus key-key attention, added and not averaged (SCLIP, ECCV 2024); `clearclip`: query-query attention (ClearCLIP,
     ECCV 2024); `naclip`: key-key attention with a Gaussian window of `std` patches around each patch. residual: with
-    the residual connection and the MLP of the block; None: as the method has it.
+    the residual connection and the MLP of the block; None: as the method has it. projected: of these tokens, where it
+    is there already.
     """
-    mixed_BNE = block.attn.out_proj(_mix(block, tokens_BNE, variant, grid, std))
+    mixed_BNE = block.attn.out_proj(_mix(block, projected or Projected(block, tokens_BNE), variant, grid, std))
     if not (RESIDUAL[variant] if residual is None else residual):
         return mixed_BNE
     tokens_BNE = tokens_BNE + block.ls_1(mixed_BNE)
     return tokens_BNE + block.ls_2(block.mlp(block.ln_2(tokens_BNE)))
 
 
-def class_token(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor) -> torch.Tensor:
+def class_token(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, projected: Projected) -> torch.Tensor:
     """(B, 1, E): the class token after the ordinary block, without the work for the patches."""
-    normed_BNE = block.ln_1(tokens_BNE)
-    mixed_B1E = block.attention(q_x=normed_BNE[:, :1], k_x=normed_BNE, v_x=normed_BNE)
-    class_B1E = tokens_BNE[:, :1] + block.ls_1(mixed_B1E)
+    query_BA1d = heads(block, projected.normed_BNE[:, 0], QUERIES)[:, :, None]
+    mixed_BA1d = F.scaled_dot_product_attention(query_BA1d, projected.heads(KEYS), projected.heads(VALUES))
+    class_B1E = tokens_BNE[:, :1] + block.ls_1(block.attn.out_proj(merge_heads(mixed_BA1d)))
     return class_B1E + block.ls_2(block.mlp(block.ln_2(class_B1E)))
 
 
-def _mix(block: ResidualAttentionBlock, tokens_BNE: torch.Tensor, variant: str, grid: tuple[int, int],
+def _mix(block: ResidualAttentionBlock, projected: Projected, variant: str, grid: tuple[int, int],
          std: float) -> torch.Tensor:
     """(B, N, E): the values as the variant mixes them, before the output projection."""
-    normed_BNE = block.ln_1(tokens_BNE)
     if variant == "maskclip":
-        return in_projection(block, normed_BNE, VALUES)
-    values_BANd = heads(block, normed_BNE, VALUES)
+        return merge_heads(projected.heads(VALUES))
+    values_BANd = projected.heads(VALUES)
     if variant == "vanilla":
-        mixed_BANd = F.scaled_dot_product_attention(heads(block, normed_BNE, QUERIES), heads(block, normed_BNE, KEYS),
-                                                    values_BANd)
+        mixed_BANd = F.scaled_dot_product_attention(projected.heads(QUERIES), projected.heads(KEYS), values_BANd)
     elif variant == "naclip":
-        keys_BANd = heads(block, normed_BNE, KEYS)
+        keys_BANd = projected.heads(KEYS)
         window_NN = gaussian_window(grid, std).to(keys_BANd)
         mixed_BANd = F.scaled_dot_product_attention(keys_BANd, keys_BANd, values_BANd, attn_mask=window_NN)
     else:
         parts = {"sclip": (QUERIES, KEYS), "clearclip": (QUERIES,)}[variant]
         mixed_BANd = torch.stack([F.scaled_dot_product_attention(own_BANd, own_BANd, values_BANd)
-                                  for own_BANd in (heads(block, normed_BNE, part) for part in parts)]).sum(0)
+                                  for own_BANd in map(projected.heads, parts)]).sum(0)
     return merge_heads(mixed_BANd)
 
 
@@ -74,8 +89,9 @@ def in_projection(block: ResidualAttentionBlock, normed_BNE: torch.Tensor, part:
 
 
 def heads(block: ResidualAttentionBlock, normed_BNE: torch.Tensor, part: int) -> torch.Tensor:
-    """(B, A, N, d): `in_projection` by head."""
-    return in_projection(block, normed_BNE, part).unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
+    """(B, A, N, d): `in_projection` by head; (B, A, d) of one token each, (B, E)."""
+    split_BNAd = in_projection(block, normed_BNE, part).unflatten(-1, (block.attn.num_heads, -1))
+    return split_BNAd if normed_BNE.ndim == 2 else split_BNAd.transpose(1, 2)
 
 
 def merge_heads(mixed_BANd: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from parsers.errors import Code, ModelError
-from vision.clip.attention import class_token, last_block
+from vision.clip.attention import Projected, class_token, last_block
 from vision.clip.loda import loda_pool
 from vision.clip.resclip import (
     Feedback,
@@ -65,11 +65,15 @@ def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant
     entering = [_embed(visual, images_B3HW, grid)]
     for block in blocks[:-1]:  # only methods that read several levels keep them: memory that is free again is warm
         entering = [*(entering if variant in LEVELS else ()), block(entering[-1])]
+    projected = None
     if variant in ORDINARY or pooling == "loda":
         last_BNE = blocks[-1](entering[-1])
         ordinary_BPD = _project(visual, last_BNE[:, 1:])
+    elif visual.pool_type == "tok":
+        projected = Projected(blocks[-1], entering[-1])
+        last_BNE = class_token(blocks[-1], entering[-1], projected)
     else:
-        last_BNE = class_token(blocks[-1], entering[-1]) if visual.pool_type == "tok" else blocks[-1](entering[-1])
+        last_BNE = blocks[-1](entering[-1])
     if variant == "loda" or (variant == "vanilla" and residual is not False):
         patches_BPD = ordinary_BPD
     elif variant == "sc-clip":
@@ -77,7 +81,8 @@ def dense_features(visual: VisionTransformer, images_B3HW: torch.Tensor, variant
     elif variant == "resclip":
         patches_BPD = _res_clip(visual, entering, images_B3HW, grid, feedback, numbers or ResclipNumbers())
     else:
-        patches_BPD = _project(visual, last_block(blocks[-1], entering[-1], variant, grid, residual)[:, 1:])
+        patches_BPD = _project(visual, last_block(blocks[-1], entering[-1], variant, grid, residual,
+                                                   projected=projected)[:, 1:])
     if pooling == "loda":
         return patches_BPD, loda_pool(ordinary_BPD)
     return patches_BPD, F.normalize(_image_embedding(visual, last_BNE), dim=-1)

@@ -89,7 +89,7 @@ class ClipSettings:
     draft: bool = False
     """Large JPEGs are decoded no larger than the model needs (`ClipSegmenter.draft_side`); masks keep their size."""
     precision: str = "auto"
-    """Of the image tower: `float32`; `bfloat16` (softmax and norms stay in float32); `auto`: bfloat16 on a GPU that
+    """Of the image tower: `float32`; `bfloat16` (softmax and norms add up in float32); `auto`: bfloat16 on a GPU that
     computes in it, else float32."""
     batch_size: int = 16
     """Windows that go through the model at once."""

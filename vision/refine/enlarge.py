@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 BAND_PIXELS = 4_000_000
 """Pixels that are enlarged at once; bounds the memory."""
+CLASS_VALUES = 8_000_000
+"""Values of the classes that are made wide together; bounds the memory however many classes there are."""
 ROUNDING = 1e-6
 """Of the enlargement."""
 
@@ -35,7 +37,17 @@ def enlarge(probabilities_Chw: NDArray[np.float32], height: int,
     best_HW = np.zeros((height, width), np.float32)
     may_win_Chw = _may_win(probabilities_Chw)
     index_K = np.flatnonzero(may_win_Chw.any(axis=(1, 2)))
-    may_win_Khw, map_Khw = may_win_Chw[index_K], probabilities_Chw[index_K]
+    together = max(1, CLASS_VALUES // (probabilities_Chw.shape[1] * width))
+    for start in range(0, len(index_K), together):
+        chunk_K = index_K[start:start + together]
+        _race(chunk_K, probabilities_Chw[chunk_K], may_win_Chw[chunk_K], winner_HW, best_HW)
+    return winner_HW, best_HW
+
+
+def _race(index_K: NDArray[np.intp], map_Khw: NDArray[np.float32], may_win_Khw: NDArray[np.bool_],
+          winner_HW: NDArray[np.uint16], best_HW: NDArray[np.float32]) -> None:
+    """Lets some classes run against the best so far, in place; ascending from call to call."""
+    height, width = winner_HW.shape
     left_W, right_W, toward_W = taps(map_Khw.shape[2], width)
     up_H, _, toward_H = taps(map_Khw.shape[1], height)
     wide_KhW = map_Khw.take(left_W, axis=2)
@@ -57,7 +69,6 @@ def enlarge(probabilities_Chw: NDArray[np.float32], height: int,
             best_RV = best_HW[band, left:right]
             np.copyto(winner_HW[band, left:right], index, where=map_RV > best_RV, casting="unsafe")
             np.maximum(best_RV, map_RV, out=best_RV)
-    return winner_HW, best_HW
 
 
 def _may_win(probabilities_Chw: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vision.refine.enlarge import taps
 
-PIXELS = 100_000
-"""That are looked at in one go; bounds the memory."""
+VALUES = 4_000_000
+"""Pixels x classes that are looked at in one go; bounds the memory."""
 LEAST = 1e-6
 """Share of a cell's weight that is left to it whatever its colour, so that no pixel is without weights."""
 
@@ -35,8 +35,9 @@ def follow_edges(image_HW3: NDArray[np.uint8], picture_st3: NDArray[np.uint8], p
     y_N, x_N = np.nonzero((corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3]))
     cells_PK = np.ascontiguousarray(probabilities_Kst.reshape(classes, -1).T)
     colours_P3 = picture_st3.reshape(-1, 3).astype(np.float32)
-    for start in range(0, len(y_N), PIXELS):
-        y, x = y_N[start:start + PIXELS], x_N[start:start + PIXELS]
+    pixels = max(1, VALUES // classes)
+    for start in range(0, len(y_N), pixels):
+        y, x = y_N[start:start + pixels], x_N[start:start + pixels]
         colour_N3 = image_HW3[y, x].astype(np.float32)
         sums_NK, total_N = np.zeros((len(y), classes), np.float32), np.zeros(len(y), np.float32)
         for rows_H, by_row_H in ((up_H, 1 - toward_H), (down_H, toward_H)):
