@@ -32,6 +32,8 @@ class LanguageModelCard(BaseModel):
     """Width and height in pixels of the square that it looks at."""
     context: int = Field(default=2048, gt=0)
     """Tokens of prompt, picture and answer together."""
+    terms: tuple[str, ...] = ()
+    """Names that it was taught as one word each; its descriptions are read with them (`parsers.terms`)."""
     licence: str | None = None
     trained_by: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
@@ -39,8 +41,9 @@ class LanguageModelCard(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Hexadecimal sha256 that changes with any of the model's files."""
-        return sha256_bytes(canonical_json({"name": self.name, "files": self.files}))
+        """Hexadecimal sha256 that changes with any of the model's files and with its terms."""
+        told = {"terms": self.terms} if self.terms else {}
+        return sha256_bytes(canonical_json({"name": self.name, "files": self.files} | told))
 
 
 def load_llm_card(directory: Path) -> LanguageModelCard:

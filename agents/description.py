@@ -41,7 +41,7 @@ def extract_priors(source: KnowledgeSource, picture: Picture, reader: SceneReade
                    ) -> PicturePriors:
     """The description of a picture and what the scene parser reads in it. Raises as `describe_image` and `reader`."""
     text = describe_image(source, picture, detail).record.text
-    return PicturePriors(description=text, priors=reader.read([text])[0])
+    return PicturePriors(description=text, priors=reader.read([text], source.model.terms)[0])
 
 
 def _read_description(answer: RawAnswer) -> Description:

@@ -33,6 +33,8 @@ class LanguageModel:
     """The prompts that it understands."""
     sees_images: bool
     settings: CallSettings
+    terms: tuple[str, ...]
+    """Names that it uses as one word."""
     slots: threading.BoundedSemaphore = field(repr=False)
     """One for each call in flight."""
 
@@ -69,4 +71,4 @@ def open_model(llm: str, *, name: str | None = None, style: Style | None = None,
 
     return LanguageModel(chat=load_chat(directory, settings), name=card.name, digest=card.digest,
                          style=style or card.prompt_style, sees_images=card.sees_images, settings=settings,
-                         slots=threading.BoundedSemaphore(settings.concurrency))
+                         terms=card.terms, slots=threading.BoundedSemaphore(settings.concurrency))

@@ -29,7 +29,7 @@ def tell_picture(source: KnowledgeSource, image_id: str, picture: Picture, reade
                           f"used: {' '.join(description.problems)}", "Plain sentences.",
                           "Try another --llm, or give names with --classes.")
     with _reading:  # one parser for all threads
-        (priors,) = reader.read([description.record.text])
+        (priors,) = reader.read([description.record.text], source.model.terms)
     presence = {name: check_presence(source, picture, name).record.present for name in things_named(priors)}
     return PreparedRow(image_id=image_id, prompt_id=detail, model_id=source.model.name, priors=priors,
                        presence=presence)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.card import load_llm_card
 from agents.model import open_model
 from agents.picture import Picture, data_uri
 from agents.pocket import PocketChat, load_chat
@@ -28,7 +29,7 @@ from agents.telling import tell_picture
 from agents.train.knowledge import COLOUR_NAMES, SIZES, superclasses
 from agents.train.requests import draw_request
 from agents.train.tasks import Example, assignment, clusters, presence
-from parsers import ObjectPrior, ScenePriors, parse_scenes
+from parsers import ObjectPrior, ScenePriors
 from parsers.files import pretty_json, write_atomic
 from parsers.free import names_of
 from parsers.names import name_key
@@ -54,7 +55,8 @@ class Counts:
     things: int = 0
     found: int = 0
     named: int = 0
-    """Objects that the descriptions name, textures among them."""
+    """Objects that the descriptions name, textures among them; a name counts once, however often it is said of other
+    things: it is a class of the picture's vocabulary, which knows no numbers."""
     right: int = 0
     exact: int = 0
     """Found things with exactly their attributes."""
@@ -93,7 +95,8 @@ def count(scene: Scene, priors: ScenePriors, counts: Counts) -> None:
             taken.add(best)
     counts.things += len(things)
     counts.found += len(taken)
-    counts.named += len(priors.objects)
+    counts.named += len(place) + len({name_key(prior.name) for i, prior in enumerate(priors.objects) if i not in place}
+                                      - {name_key(priors.objects[i].name) for i in place})
     counts.right += len(place)
     counts.textures += len(things) - 1 in taken
     for i, k in place.items():
@@ -140,6 +143,7 @@ class Asker:
 
     def __init__(self, chat: PocketChat) -> None:
         self.chat, self.calls, self.seconds = chat, 0, 0.0
+        self.terms = load_llm_card(chat.directory).terms
 
     def __call__(self, task: str, picture: Picture | None = None, schema: dict | None = None, *, question: str = "",
                  max_tokens: int = 256, **values: str) -> str:
@@ -161,7 +165,7 @@ def descriptions(ask: Asker, dataset: PictogramDataset, show: int) -> dict[str, 
     for task in ("describe-detailed", "describe-simple"):
         counts = Counts()
         texts = [ask(task, Picture(dataset.scene(i).image_HW3)) for i in range(len(dataset))]
-        for i, priors in enumerate(parse_scenes(texts)):
+        for i, priors in enumerate(SceneReader().read(texts, ask.terms)):
             count(dataset.scene(i), priors, counts)
             if i < show:
                 print(f"  {texts[i]}\n  = {dataset.scene(i).caption.text}", flush=True)

@@ -74,8 +74,8 @@ class Code(StrEnum):
     LLM_REFUSED = "llm-refused"
     LLM_CONTEXT = "llm-context"
     LLM_BLIND = "llm-blind"
-    LLM_PROTOCOL = "llm-protocol"
     LLM_CALLS = "llm-calls"
+    LLM_PROTOCOL = "llm-protocol"
     STORE_UNAVAILABLE = "store-unavailable"
     # one answer of a language model
     ANSWER_EMPTY = "answer-empty"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parsers.errors import Code, ModelError, SettingError
+from parsers.terms import hide_terms, show_terms
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -32,9 +33,16 @@ class SceneReader:
         self._use_head = False if use_head is None and pipeline is not None else use_head
         self._pipeline = pipeline
 
-    def read(self, texts: Sequence[str]) -> list[ScenePriors]:
-        """What each text says, in order. Raises ModelError or MissingPackageError where a model is missing, does not
-        load, or needs a package that is not installed."""
+    def read(self, texts: Sequence[str], terms: Sequence[str] = ()) -> list[ScenePriors]:
+        """What each text says, in order. terms: names that the texts use as one word (`parsers.terms`).
+
+        Raises ModelError or MissingPackageError where a model is missing, does not load, or needs a package that is
+        not installed.
+        """
+        if terms:
+            hidden = [hide_terms(text, terms) for text in texts]
+            return [show_terms(priors, text, standing) for priors, text, (_, standing)
+                    in zip(self.read([text for text, _ in hidden]), texts, hidden, strict=True)]
         head = None if self._use_head is False else self._head
         by_head = [place for place, text in enumerate(texts) if head and (self._use_head or head.covers(text))]
         found: dict[int, ScenePriors] = {}

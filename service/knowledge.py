@@ -140,7 +140,7 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
                     else:
                         show_error(said)
                 else:
-                    priors = reader.read([said])[0]
+                    priors = reader.read([said], source.model.terms)[0]
                     if jsonl:
                         write_line({"picture": item.name, "state": "done", "description": said,
                                     "priors": priors.model_dump(mode="json")})

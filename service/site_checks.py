@@ -45,7 +45,9 @@ def check_ledger(settings: QueueSettings) -> list[Check]:
     except LexisegError as error:
         return [_failed("ledger", error)]
     try:
-        return [_check_schema(ledger, where), *_check_clock(ledger, settings), *_check_jobs(ledger, settings)]
+        version = _schema_version(ledger)
+        checks = [_check_schema(version, where), *_check_clock(ledger, settings)]
+        return checks + (_check_jobs(ledger, settings) if version == SCHEMA_VERSION else [])
     except LexisegError as error:
         return [_failed("ledger", error)]
     finally:
@@ -86,16 +88,21 @@ def check_llm(llm: str) -> list[Check]:
             for url, problem in problems.items()]
 
 
-def _check_schema(ledger: Ledger, where: str) -> Check:
+def _schema_version(ledger: Ledger) -> int | None:
     with ledger.read() as connection:
-        version = (connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
-                   if inspect(connection).has_table("meta") else None)
+        if not inspect(connection).has_table("meta"):
+            return None
+        version = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+    return None if version is None else int(version)
+
+
+def _check_schema(version: int | None, where: str) -> Check:
     if version is None:
         return Check(name="ledger", state="ok", found=f"{where}, empty; the first job makes its tables")
-    if int(version) > SCHEMA_VERSION:
+    if version > SCHEMA_VERSION:
         return Check(name="ledger", state="missing", found=f"{where} has schema version {version}; this lexiseg knows "
                      f"versions up to {SCHEMA_VERSION}", next_step="Use the lexiseg that made it, or a newer one.")
-    older = int(version) < SCHEMA_VERSION
+    older = version < SCHEMA_VERSION
     return Check(name="ledger", state="ok", found=f"{where}, schema version {version}"
                  + (f"; the next command brings it to {SCHEMA_VERSION}" if older else ""))
 
@@ -112,9 +119,6 @@ def _check_clock(ledger: Ledger, settings: QueueSettings) -> list[Check]:
 
 
 def _check_jobs(ledger: Ledger, settings: QueueSettings) -> list[Check]:
-    with ledger.read() as connection:
-        if not inspect(connection).has_table("jobs"):
-            return []
     found = active_jobs(ledger)
     signs = {host: time.time() - at for host, at in dispatchers(ledger).items()}
     alive = [host for host, age in signs.items() if age < SILENT_S]

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
+from agents.card import load_llm_card
 from agents.pocket.network import PhiLlava, load_network
 from agents.records import Detail
 from agents.train.batches import pixels, prompt_text
@@ -20,7 +21,7 @@ from agents.train.network import GRID, SIDE, normalised
 from agents.train.tasks import question
 from parsers.files import canonical_json
 from parsers.prepared import PreparedRow
-from parsers.scene import parse_scenes
+from parsers.reader import SceneReader
 from vision.datasets.base import EvalDataset
 from vision.train.llmformer_data import PictogramSource
 
@@ -34,6 +35,7 @@ def describe_scenes(scenes: EvalDataset | PictogramSource, model: Path, out: Pat
     """Adds a row for each scene to a JSON Lines file (docs/llmformer.md) until all have one or the minutes are over;
     returns how many there are."""
     network = load_network(model)
+    reader, terms = SceneReader(use_head=False), load_llm_card(model).terms
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     done = _complete_rows(out)
     started = time.monotonic()
@@ -41,7 +43,7 @@ def describe_scenes(scenes: EvalDataset | PictogramSource, model: Path, out: Pat
         while done < len(scenes) and time.monotonic() - started < 60 * minutes:
             numbers = range(done, min(done + BATCH, len(scenes)))
             texts = _answers(network, tokenizer, torch.stack([_picture(scenes, i) for i in numbers]), detail)
-            for i, priors in zip(numbers, parse_scenes(texts), strict=True):
+            for i, priors in zip(numbers, reader.read(list(texts), terms), strict=True):
                 row = PreparedRow(image_id=scenes.key(i), prompt_id=detail, model_id=model.name, priors=priors)
                 file.write(canonical_json(row.model_dump(mode="json")) + b"\n")
             file.flush()

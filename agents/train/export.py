@@ -10,9 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from agents.train.knowledge import seen_names
 from agents.train.network import GRID, MEAN, PATCH, SIDE, STD, make_config
 from agents.train.tokenizer import CONTEXT, END, IMAGE, PADDING, make_tokenizer, save_tokenizer
 from parsers.files import pretty_json, sha256_file, write_atomic
+from vision.datasets.sprites import texture_names
 from vision.train.checkpoint import read_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -68,7 +70,7 @@ def write_model(weights: dict[str, Tensor], out: Path) -> Path:
     write_atomic(out / "model.json", pretty_json({
         "format_version": 1, "name": "pocket-llava-phi2", "kind": "llava", "prompt_style": "short", "sees_images": True,
         "window": SIDE, "patches": GRID * GRID, "context": CONTEXT, "mean": MEAN, "std": STD, "licence": LICENCE,
-        "trained_by": "python -m agents.train llava",
+        "trained_by": "python -m agents.train llava", "terms": [*seen_names(), *texture_names()],
         "files": {name: sha256_file(out / name) for name in files if name != "model.json"},
     }))
     return out

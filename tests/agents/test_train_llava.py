@@ -173,7 +173,7 @@ def test_marks_are_single_words(batch):
 def test_a_second_round_begins_with_the_weights_of_the_first(tmp_path, pocket_clip):
     train_llava(tmp_path / "first", [SHEET], minutes=9, clip=pocket_clip, plan=TINY, report=4)
     first = tmp_path / "first" / "checkpoint.safetensors"
-    still = replace(TINY, steps=1, tower_after=9)
+    still = replace(TINY, steps=1, tower_after=9, places=False)
     train_llava(tmp_path / "second", [SHEET], minutes=9, clip=pocket_clip, plan=still, start=first, report=4)
     one, other = (read_checkpoint(path).weights for path in (first, tmp_path / "second" / "checkpoint.safetensors"))
     seeing = [name for name in one if "vision_tower" in name]

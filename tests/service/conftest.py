@@ -1,6 +1,7 @@
 """A small CLIP with random weights and a closed list of words, as pocket models have."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,7 @@ def lexiseg(monkeypatch, tmp_path):
     for name in SWITCHES:
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LEXISEG_LEDGER", os.environ.get("LEXISEG_LEDGER") or str(tmp_path / "ledger.sqlite"))
     monkeypatch.setenv("COLUMNS", "120")
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 

@@ -114,6 +114,20 @@ def test_a_ledger_of_a_newer_version_or_that_is_none(tmp_path, monkeypatch):
     assert found(site_checks.site_checks())["ledger"].state == "missing"
 
 
+def test_a_ledger_of_an_older_version_is_fine(tmp_path, monkeypatch):
+    path = tmp_path / "l.sqlite"
+    monkeypatch.setenv("LEXISEG_LEDGER", str(path))
+    ledger = open_ledger(str(path))
+    with ledger.write() as connection:
+        connection.execute(meta.update().where(meta.c.key == "schema_version").values(value="2"))
+        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN llm_calls")
+    ledger.close()
+    older = found(site_checks.site_checks())
+    assert older["ledger"].state == "ok" and "schema version 2" in older["ledger"].found and "jobs" not in older
+    open_ledger(str(path)).close()
+    assert found(site_checks.site_checks())["jobs"].found == "0 active"
+
+
 def test_servers_that_do_not_answer(monkeypatch, tmp_path):
     port = free_port()
     monkeypatch.setenv("LEXISEG_LEDGER", f"postgresql://me:secret@127.0.0.1:{port}/db")
