@@ -51,6 +51,7 @@ jobs = Table(
     Column("lease_until", Float),                   # of the one who finalises
     Column("files", Text),                          # JSON: path below OUT to sha256, of what finalising wrote
     Column("llm_calls", Integer, nullable=False, server_default="0"),   # of the language model, counted before
+    Index("jobs_by_state", "state"),
 )
 
 shards = Table(
@@ -108,7 +109,8 @@ results = Table(
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE items ADD COLUMN told TEXT DEFAULT ''",),
-    ("ALTER TABLE jobs ADD COLUMN llm_calls INTEGER DEFAULT 0 NOT NULL",),
+    ("ALTER TABLE jobs ADD COLUMN llm_calls INTEGER DEFAULT 0 NOT NULL",
+     "CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state)"),
 )
 """SQL statements that lead from version 1 + i to the next. A new ledger is made at the newest version at once."""
 SCHEMA_VERSION = 1 + len(MIGRATIONS)

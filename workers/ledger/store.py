@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ class Ledger:
         """The path or URL, without a password."""
         self._file = file
         self._identity: tuple[int, int] | None = None
+        self._writing: AbstractContextManager[Any] = nullcontext() if file is None else threading.Lock()
+        """Threads of one process wait here for SQLite's one write lock: its own waiting is by sleeping and looking
+        again, which lets some of many writers wait for seconds."""
 
     @property
     def folder(self) -> Path | None:
@@ -53,7 +57,7 @@ class Ledger:
         faster. Raises JobError where the database does not answer.
         """
         self._look_at_file()
-        with self._explained(), self._engine.connect() as connection:
+        with self._explained(), self._writing, self._engine.connect() as connection:
             connection = connection.execution_options(lexiseg_write=True)
             with connection.begin():
                 yield connection
@@ -62,7 +66,7 @@ class Ledger:
         """Makes what was committed survive a power cut at once. Without it SQLite may lose the last transactions of
         before the cut, never a part of one."""
         if self._engine.dialect.name == "sqlite":
-            with self._explained(), closing(self._engine.raw_connection()) as connection:
+            with self._explained(), self._writing, closing(self._engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA wal_checkpoint(FULL)")
 
     def close(self) -> None:
