@@ -23,9 +23,9 @@ MAX_WORDS = 4
 
 
 def plan_request(source: KnowledgeSource, request: str, reader: SceneReader) -> Answer[Plan]:
-    """The plan of a request, by one structured answer that can name only what the request says, completed by attributes
-    (`with_attributes`); by rules (`rules_plan`) where the model gives none that can be used. Raises SettingError for a
-    request without words or that is too long, LlmError."""
+    """The plan of a request, by one structured answer that can name only what the request says, completed by what rules
+    read in it (`completed`); by rules alone (`rules_plan`) where the model gives none that can be used. Raises
+    SettingError for a request without words or that is too long, LlmError."""
     request = normalise_name(clean_text(request))
     if not any(char.isalpha() for char in request) or len(request) > MAX_REQUEST:
         raise SettingError(Code.SETTING_INVALID, f"The request is {shorten(request)}.",
@@ -35,7 +35,7 @@ def plan_request(source: KnowledgeSource, request: str, reader: SceneReader) -> 
     targets = [name for name in said if not _COLOURED.search(name)]  # "white swan" is a swan, and a filter
     return source.answer(Question(
         task="plan", record=Plan,
-        read=lambda answer: with_attributes(read_plan(answer, request), rules_plan(request, reader)),
+        read=lambda answer: completed(read_plan(answer, request), rules_plan(request, reader)),
         fallback=lambda answers: rules_plan(request, reader),
         schema=plan_schema(targets, said), values={"request": quoted(request)}, max_tokens=256))
 
@@ -80,14 +80,23 @@ def read_plan(answer: RawAnswer, request: str) -> Plan:
                 candidate_free=found.candidate_free, filters=tuple(dict.fromkeys(filters)))
 
 
-def with_attributes(plan: Plan, rules: Plan) -> Plan:
-    """The plan with the attributes that the rules read beside its targets and that it leaves out: of "the small blue
-    umbrella" a small model often keeps one."""
+def completed(plan: Plan, rules: Plan) -> Plan:
+    """The plan with what the rules read in the request and it leaves out: parts of a list, that all kinds are meant,
+    and attributes of its targets. Of "the small blue umbrella" a small model often keeps one. What it says itself
+    stays; ours."""
+    if not plan.candidate_free and not rules.candidate_free:
+        left = [name for name in rules.targets if not any(_overlap(name, own) for own in plan.targets)]
+        plan = plan.model_copy(update={"targets": (*plan.targets, *left)[:32],
+                                       "subclasses": plan.subclasses or rules.subclasses})
     known = {(name_key(one.target), name_key(one.attribute)) for one in plan.filters}
     targets = {name_key(name): name for name in plan.targets}
     left_out = [Filter(target=targets[key], attribute=one.attribute) for one in rules.filters if one.attribute
                 and (key := name_key(one.target)) in targets and (key, name_key(one.attribute)) not in known]
     return plan.model_copy(update={"filters": (*plan.filters, *left_out)[:16]})
+
+
+def _overlap(name: str, other: str) -> bool:
+    return any(same_thing(one, two) for one in name.split() for two in other.split())
 
 
 def _require_said(name: str, spoken: list[str]) -> None:

@@ -3,7 +3,8 @@
 Descriptions of validation scenes are read by the scene parser and held against the tables of the scenes; subclasses
 against the super-classes of the pictogram world; plans and answers about pictures against drawn questions that training
 did not see. A thing is found if the words of its name are in the name and attributes of one object. The part
-`candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given.
+`candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given, `reading`
+says what the parser makes of true descriptions, `patches` how many things the patches of a picture name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.card import load_llm_card
 from agents.model import open_model
@@ -26,9 +28,13 @@ from agents.prompt import load_prompt, quoted
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
 from agents.source import KnowledgeSource
 from agents.telling import tell_picture
+from agents.train.batches import cells, name_tokens, pixels
+from agents.train.export import read_weights
 from agents.train.knowledge import COLOUR_NAMES, SIZES, superclasses
+from agents.train.network import logits, make_network, opened_states, patch_features
 from agents.train.requests import draw_request
-from agents.train.tasks import Example, assignment, clusters, presence
+from agents.train.tasks import Example, assignment, clusters, describe, presence
+from agents.train.tokenizer import make_tokenizer
 from parsers import ObjectPrior, ScenePriors
 from parsers.files import pretty_json, write_atomic
 from parsers.free import names_of
@@ -174,6 +180,36 @@ def descriptions(ask: Asker, dataset: PictogramDataset, show: int) -> dict[str, 
     return found
 
 
+def reading(ask: Asker, dataset: PictogramDataset) -> dict[str, dict[str, float]]:
+    """What the scene parser finds in true descriptions, detailed ones: with the model's terms and without."""
+    texts, found = [describe(dataset.scene(i), detailed=True) for i in range(len(dataset))], {}
+    for name, terms in (("with terms", ask.terms), ("without", ())):
+        counts = Counts()
+        for i, priors in enumerate(SceneReader().read(texts, terms)):
+            count(dataset.scene(i), priors, counts)
+        found[name] = counts.figures()
+    return found
+
+
+@torch.no_grad()
+def patches(model: Path, dataset: PictogramDataset) -> dict[str, float]:
+    """Share of the things that their patches name, taken together, where the words of a description meet them."""
+    network, labels = make_network(), name_tokens(make_tokenizer())
+    network.load_state_dict(read_weights(model))
+    right = things = 0
+    for i in range(len(dataset)):
+        scene = dataset.scene(i)
+        features_BPV = patch_features(network, pixels([scene.image_HW3]), torch.float32)
+        scores_PW = logits(network, opened_states(network, features_BPV))[0].log_softmax(-1)
+        cells_PN = cells(scene.labels_HW)
+        for thing in scene.objects:
+            share_P = torch.from_numpy((cells_PN == thing.label).mean(1, dtype=np.float32))
+            weights_P = share_P * (share_P > 0.3) if (share_P > 0.3).any() else share_P
+            right += int((weights_P @ scores_PW).argmax()) == labels[thing.label]
+            things += 1
+    return {"things": things, "named": round(right / max(1, things), 3)}
+
+
 def questions(ask: Asker, dataset: PictogramDataset) -> dict[str, float]:
     """Share of right answers to drawn questions about the scenes: presence, and the clusters shown (all of them)."""
     right = {"presence": 0, "assign": 0}
@@ -252,7 +288,8 @@ def main() -> None:
     dataset = PictogramDataset(count=given.scenes, seed=given.seed, split="seen", sprites=given.sprites)
     parts: dict[str, Callable[[], Any]] = {
         "descriptions": lambda: descriptions(ask, dataset, given.show), "questions": lambda: questions(ask, dataset),
-        "texts": lambda: texts(ask, given.scenes),
+        "texts": lambda: texts(ask, given.scenes), "reading": lambda: reading(ask, dataset),
+        "patches": lambda: patches(given.model, dataset),
         "candidate-free": lambda: candidate_free(given.model, given.clip, dataset, given.matrix)}
     for part in given.parts:
         print(json.dumps({part: parts[part]()}), flush=True)

@@ -26,9 +26,9 @@ def hide_terms(text: str, terms: Sequence[str]) -> tuple[str, dict[str, str]]:
     """The text with a noun for each of its terms, the longest first, and which noun stands for which."""
     if not terms:
         return text, {}
+    pattern, spelling = _prepared(tuple(terms))
     words = set(re.findall(r"\w+", text.lower()))
     free = iter([noun for noun in NOUNS if noun not in words])
-    spelling = {name_key(term): term for term in terms}
     standing: dict[str, str] = {}
 
     def hide(found: re.Match[str]) -> str:
@@ -40,7 +40,7 @@ def hide_terms(text: str, terms: Sequence[str]) -> tuple[str, dict[str, str]]:
             standing[key] = noun
         return standing[key]
 
-    hidden = _pattern(tuple(terms)).sub(hide, text)
+    hidden = pattern.sub(hide, text)
     return hidden, {noun: spelling[key] for key, noun in standing.items()}
 
 
@@ -62,6 +62,8 @@ def show_terms(priors: ScenePriors, text: str, standing: Mapping[str, str]) -> S
 
 
 @lru_cache(maxsize=8)
-def _pattern(terms: tuple[str, ...]) -> re.Pattern[str]:
+def _prepared(terms: tuple[str, ...]) -> tuple[re.Pattern[str], dict[str, str]]:
+    """What finds the terms in a text, the longest first, and their spelling by key."""
     longest_first = sorted(set(terms), key=lambda term: (-len(term), term))
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)", re.IGNORECASE)
+    return pattern, {name_key(term): term for term in terms}

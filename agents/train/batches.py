@@ -151,7 +151,7 @@ def name_tokens(tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """(P,) the name's token where one thing fills more than half of a patch; a tenth of the pure background."""
-    cells_NP = _cells(scene.labels_HW)
+    cells_NP = cells(scene.labels_HW)
     result = np.full(len(cells_NP), -1, np.int64)
     for label in np.unique(cells_NP):
         share_N = (cells_NP == label).mean(1)
@@ -164,7 +164,7 @@ def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generato
 
 def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
     """(P,) for each of CHOICES, -1 where no thing fills more than half of a patch."""
-    cells_NP = _cells(scene.instances_HW)
+    cells_NP = cells(scene.instances_HW)
     result = {name: np.full(len(cells_NP), -1, np.int64) for name in CHOICES}
     for index, thing in enumerate(scene.objects):
         mine_N = (cells_NP == index + 1).mean(1) > 0.5
@@ -178,7 +178,7 @@ def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
     return result
 
 
-def _cells(map_HW: NDArray) -> NDArray:
+def cells(map_HW: NDArray) -> NDArray:
     """(P, pixels of a patch), patches row by row."""
     grid = len(map_HW) // PATCH
     return map_HW.reshape(grid, PATCH, grid, PATCH).swapaxes(1, 2).reshape(grid * grid, PATCH * PATCH)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agents.calls import RawAnswer
-from agents.planner import names_said, plan_lines, plan_request, read_plan, rules_plan, same_thing
+from agents.planner import completed, names_said, plan_lines, plan_request, read_plan, rules_plan, same_thing
 from agents.records import Filter, Plan
 from parsers import AnswerError, SettingError
 from parsers.reader import SceneReader
@@ -130,3 +130,14 @@ def test_an_injection_is_one_quoted_line(llm, source):
 
 def test_one_thing_in_two_spellings():
     assert same_thing("Dogs", "dog") and same_thing("boxes", "box") and not same_thing("dog", "cat")
+
+
+def test_what_a_plan_leaves_out_of_a_list_is_added_and_what_it_says_stays():
+    said = Plan(targets=("pizza", "ham"), subclasses=False)
+    rules = Plan(targets=("pizza", "ham sandwich", "spoon"), subclasses=True,
+                 filters=(Filter(target="pizza", attribute="red"),))
+    found = completed(said, rules)
+    assert found.targets == ("pizza", "ham", "spoon") and found.subclasses
+    assert found.filters == (Filter(target="pizza", attribute="red"),)
+    free = Plan(targets=("pizza",), candidate_free=True)
+    assert completed(free, rules).targets == ("pizza",) and not completed(free, rules).subclasses
