@@ -120,7 +120,7 @@ def chosen_name(name: str | None, served: Mapping[str, Any], base_url: str) -> s
     if name is None or name not in served:
         given = f"{base_url} serves no model {shorten(name)}." if name else f"{base_url} serves {len(served)} models."
         raise LlmError(Code.LLM_MODEL_MISSING, given, f"It serves: {', '.join(map(shorten, served)) or 'none'}.",
-                       "Give one of these names with --llm-model.")
+                       "Give one of these names with --llm-model or LEXISEG_LLM_MODEL.")
     return name
 
 
@@ -215,7 +215,7 @@ def explained(error: Exception, where: str, model: str | None, attempts: int) ->
                         f"{said}.", "", "Look at the server's log, or ask for less at once with --llm-parallel.")
     if error.status_code == 404 and model is not None:
         return LlmError(Code.LLM_MODEL_MISSING, f"{where} does not serve {shorten(model)}: {said}.",
-                        "A model that it serves.", "Give its name with --llm-model.")
+                        "A model that it serves.", "Give its name with --llm-model or LEXISEG_LLM_MODEL.")
     if _CONTEXT.search(said):
         return LlmError(Code.LLM_CONTEXT, f"The question with its picture is too long for {shorten(model or '')}: "
                         f"{said}.", "", "Give fewer names at once, or serve the model with a larger context.")

@@ -141,7 +141,7 @@ def is_named(name: str, prior: ObjectPrior) -> bool:
 
 
 def _is_texture(prior: ObjectPrior) -> bool:
-    return any(is_named(name, prior) for name in texture_names())
+    return name_key(prior.name) in map(name_key, texture_names())
 
 
 class Asker:

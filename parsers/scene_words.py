@@ -74,7 +74,8 @@ HOLDERS = word_set("container containers bowl vase field forest hill wall fence 
                    "cart stall truck trailer sign string chain pillar street sea")
 """The noun before "of" has the one after it: "a field of grass"."""
 OTHER_NOUNS = word_set("thing things something anything nothing everything one ones way time times day lot left "
-                       "right middle each other there here that this these those color colour colors sort kind")
+                       "right far near upper lower middle each other there here that this these those color colour "
+                       "colors sort kind")
 TIME_NOUNS = word_set("day night morning evening afternoon daytime nighttime noon dusk dawn sunset summer winter "
                       "spring autumn fall today tonight time year season")
 

@@ -56,6 +56,11 @@ def place_of_llm(options: LlmOptions) -> str:
     return options.llm or os.environ.get("LEXISEG_LLM") or "pocket"
 
 
+def name_of_llm(options: LlmOptions) -> str | None:
+    """Which model of a server that serves several: the option, else LEXISEG_LLM_MODEL."""
+    return options.name or os.environ.get("LEXISEG_LLM_MODEL") or None
+
+
 def place_of_store(options: LlmOptions) -> str:
     """Where answers are kept: the option, else LEXISEG_STORE, else a file in the cache."""
     return options.store or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
@@ -72,7 +77,7 @@ def knowledge_source(options: LlmOptions) -> Iterator[KnowledgeSource]:
         store = None if where == NO_STORE else open_store(where)
         if store is not None:
             stack.callback(store.close)
-        model = open_model(place_of_llm(options), name=options.name,
+        model = open_model(place_of_llm(options), name=name_of_llm(options),
                            api_key=os.environ.get("LEXISEG_LLM_KEY"), settings=settings)
         stack.callback(model.close)
         source = KnowledgeSource(model, store)

@@ -60,7 +60,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1."
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
                                          "server (several with commas). [default: LEXISEG_LLM, else pocket]")]
 LlmModel = Annotated[str | None, typer.Option("--llm-model", metavar="NAME", help="Which model of the server; may be "
-                                              "left out where it serves one.")]
+                                              "left out where it serves one. [default: LEXISEG_LLM_MODEL]")]
 StorePlace = Annotated[str | None, typer.Option("--store", metavar="FILE|URL", help="Where answers are kept, so that "
                                                 "none is asked for twice; none: nowhere. [default: LEXISEG_STORE, "
                                                 "else knowledge.sqlite in the cache]")]
@@ -152,7 +152,7 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
     which is asked whether it is there and sees. None: names are given. Raises SettingError, LlmError, ModelError,
     DatasetError, MissingPackageError."""
     from parsers.errors import Code, SettingError
-    from service.knowledge import LlmOptions, place_of_llm, place_of_store
+    from service.knowledge import LlmOptions, name_of_llm, place_of_llm, place_of_store
     from workers.spec import CandidateFree
     from workers.telling import check_free
 
@@ -164,7 +164,8 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
         return None
     if descriptions is not None:
         return check_free(CandidateFree(descriptions=descriptions))
-    return check_free(CandidateFree(llm=place_of_llm(options), llm_model=options.name, store=place_of_store(options),
+    return check_free(CandidateFree(llm=place_of_llm(options), llm_model=name_of_llm(options),
+                                    store=place_of_store(options),
                                     timeout_s=options.timeout_s, parallel=options.parallel,
                                     max_calls=options.calls))
 

@@ -19,8 +19,8 @@ from torch.utils.data import IterableDataset
 
 from agents.train.knowledge import COLOUR_NAMES, SIZES
 from agents.train.network import GRID, PATCH, window
-from agents.train.tasks import Example, picture_examples, text_example
-from agents.train.tokenizer import END, make_tokenizer
+from agents.train.tasks import Example, picture_examples, place, text_example
+from agents.train.tokenizer import COLUMNS, END, ROWS, make_tokenizer
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import concepts, load_sheet, texture_names
@@ -29,15 +29,16 @@ TRAINING_SEED = 2_000_000
 """Seeds from here on belong to this training; the pocket CLIP's begin at 1,000,000, validation ends at 9,999."""
 SINGLE_SIDE = 48
 """Pixels of the small pictures: a thing in one costs a quarter of what it costs in a scene."""
-ROW, TEXT_ROW, TEXT_ROWS = 160, 384, 3
+ROW, TEXT_ROW, TEXT_ROWS = 144, 384, 1
 """Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
 prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
 
-CHOICES = {"column": tuple(str(1 + i) for i in range(GRID)), "row": tuple(str(1 + GRID + i) for i in range(GRID)),
+CHOICES = {"far": COLUMNS, "high": ROWS,
+           "column": tuple(str(1 + i) for i in range(GRID)), "row": tuple(str(1 + GRID + i) for i in range(GRID)),
            "size": (*(f"{word} " for word in SIZES), END),
            "colour": (*(f"{word} " for word in COLOUR_NAMES), END)}
-"""What a patch of a thing is asked for beside its name: in which column and row of patches the thing's middle lies, how
-large it is and of what colour; the end of text stands for nothing to be said."""
+"""What a patch of a thing is asked for beside its name: where the thing's middle lies, in the words of a description
+and as column and row of patches, how large it is and of what colour; the end of text stands for nothing to be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class Batch:
     names_BP: Tensor
     """For each patch the token of the name of what fills it, -1 where nothing does; most textures are left out."""
     marks: dict[str, Marks]
-    """What else each patch is asked for: "column", "row", "size", "colour"."""
+    """What else each patch is asked for: a choice for each of CHOICES."""
     questions: Rows
     """A row for each picture."""
     single_B3SS: Tensor
@@ -168,6 +169,7 @@ def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
     result = {name: np.full(len(cells_NP), -1, np.int64) for name in CHOICES}
     for index, thing in enumerate(scene.objects):
         mine_N = (cells_NP == index + 1).mean(1) > 0.5
+        result["high"][mine_N], result["far"][mine_N] = place(thing, len(scene.image_HW3))
         x, y, width, height = thing.box
         result["column"][mine_N] = (2 * x + width) // (2 * PATCH)
         result["row"][mine_N] = (2 * y + height) // (2 * PATCH)
@@ -210,10 +212,10 @@ def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[E
     room = [TEXT_ROW] * TEXT_ROWS
     for example in examples:
         size = sum(map(len, _tokens(example, tokenizer, False)))
-        for place, left in enumerate(room):
+        for row, left in enumerate(room):
             if left >= size:
-                rows[place].append(example)
-                room[place] -= size
+                rows[row].append(example)
+                room[row] -= size
                 break
     return rows
 

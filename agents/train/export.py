@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from agents.train.knowledge import seen_names
@@ -77,14 +78,35 @@ def write_model(weights: dict[str, Tensor], out: Path) -> Path:
 
 
 def read_weights(start: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, or of a directory that `export_llava` wrote, under transformers' names, float32."""
+    """The weights of a checkpoint, or of a directory that `export_llava` wrote, under transformers' names, float32; of
+    a directory, for the pieces of today (`carried_words`)."""
     if not start.is_dir():
         return read_checkpoint(start).weights
     found = {}
     for stored, value in load_file(start / WEIGHTS).items():
         ours, theirs = next(pair for pair in PREFIXES if stored.startswith(pair[1]))
         found[ours + stored.removeprefix(theirs)] = value.float()
-    return found
+    return carried_words(found, start)
+
+
+def carried_words(weights: dict[str, Tensor], start: Path) -> dict[str, Tensor]:
+    """Weights of a model directory whose tokenizer had other pieces: pieces that both know keep their vectors, new ones
+    begin near the mean of all."""
+    old = Tokenizer.from_file(str(start / "tokenizer.json")).get_vocab()
+    new = make_tokenizer().get_vocab()
+    carried = dict(weights)
+    for name in ("model.language_model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"):
+        value = weights[name]
+        rows = value.mean(0).expand(len(new), *value.shape[1:]).clone()
+        if value.ndim > 1:
+            rows += torch.randn(rows.shape, generator=torch.Generator().manual_seed(0)) * value.std() / 2
+        for word, i in new.items():
+            if word in old:
+                rows[i] = value[old[word]]
+        carried[name] = rows
+    if torch.equal(weights["lm_head.weight"], weights["model.language_model.embed_tokens.weight"]):
+        carried["lm_head.weight"] = carried["model.language_model.embed_tokens.weight"]
+    return carried
 
 
 def stored_config() -> dict[str, Any]:

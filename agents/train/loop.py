@@ -33,6 +33,7 @@ from agents.train.network import (
     text_states,
 )
 from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
+from vision.train.muon import Muon, fast_kind
 
 ROUND = 256
 Optimisers = Sequence[torch.optim.Optimizer]
@@ -158,7 +159,7 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
             groups["tower_rest" if sees else "rest"].append(weight)
     optimisers: list[torch.optim.Optimizer] = []
     for name, weights in groups.items():
-        optimisers.append(torch.optim.Muon(weights, lr=1.0, momentum=0.95, weight_decay=0.01)
+        optimisers.append(Muon(weights, lr=1.0, momentum=0.95, weight_decay=0.01)
                           if name in ("text", "tower") else
                           torch.optim.AdamW(weights, lr=1.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
     return optimisers, (plan.text, plan.tower, plan.rest, plan.tower_rest, plan.entry)
@@ -167,9 +168,10 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
                marking: float, frozen: bool) -> dict[str, float]:
     """One update; returns the losses. frozen: the tower stays as it is."""
+    kind = fast_kind()
     with torch.set_grad_enabled(not frozen):
-        features_BPV = patch_features(network, batch.images_B3SS, torch.bfloat16)
-        single_BPV = patch_features(network, batch.single_B3SS, torch.bfloat16, batch.places_P)
+        features_BPV = patch_features(network, batch.images_B3SS, kind)
+        single_BPV = patch_features(network, batch.single_B3SS, kind, batch.places_P)
     opened_BPD = opened_states(network, features_BPV)
     named = naming_loss(network, opened_BPD, batch.names_BP)
     marks = {name: naming_loss(network, opened_BPD, mark.choices_BP, among=mark.tokens_W)
@@ -206,7 +208,7 @@ def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targ
 
 def answer_loss(network: LlavaForConditionalGeneration, rows: Rows, features_BPV: Tensor | None) -> Tensor:
     """Mean cross-entropy of the answers' tokens, each by its weight."""
-    states_BTD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV)
+    states_BTD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV, fast_kind())
     weights_BT = rows.learn_BT[:, :-1]
     targets_BT = torch.where(weights_BT > 0, rows.tokens_BT[:, 1:], -1)
     return naming_loss(network, states_BTD[:, :-1], targets_BT, weights_BS=weights_BT)

@@ -20,10 +20,13 @@ from agents.train.knowledge import (
     superclasses,
 )
 from agents.train.requests import EVERYDAY, draw_request, spelt_word
-from agents.train.tokenizer import PLACES, PREDICATES
+from agents.train.tokenizer import COLUMNS, GROUNDS, ROWS
 from vision.datasets.captions import with_article
-from vision.datasets.scene import Scene
+from vision.datasets.scene import Scene, SceneObject
 from vision.datasets.sprites import texture_names
+
+PRESENCES = 4
+"""Questions of presence about a scene."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +44,40 @@ def question(task: str, **values: str) -> str:
 
 
 def describe(scene: Scene, *, detailed: bool) -> str:
-    """The description that the model learns: things from left to right and where they are; if `detailed` also their
-    sizes and colours and a sentence for each relation, in one of its two directions."""
-    order = reading_order(scene)
-    phrases = []
-    for i in order:
+    """The description that the model learns: what the ground is, then each thing, row by row, after where it lies; if
+    `detailed` also its size and colour, and a sentence for each relation to a thing named before."""
+    text = GROUNDS[scene.texture]
+    relations = {(one.subject, one.object): one.predicate for one in scene.relations}
+    told: list[int] = []
+    for i in reading_order(scene):
         thing = scene.objects[i]
-        phrases.append(with_article(" ".join([*(thing.attributes if detailed else ()), thing.name]), "a"))
-    listed = phrases[0] if len(phrases) == 1 else ", ".join(phrases[:-1]) + " and " + phrases[-1]
-    text = f"{listed[0].upper()}{listed[1:]} {PLACES[scene.texture]}."
-    if detailed:
-        rank = {i: k for k, i in enumerate(order)}
-        told = sorted((rank[relation.subject], PREDICATES.index(relation.predicate), rank[relation.object])
-                      for relation in scene.relations if relation.predicate in PREDICATES)
-        for subject, predicate, other in told:
-            names = scene.objects[order[subject]].name, scene.objects[order[other]].name
-            text += f" The {names[0]} is {PREDICATES[predicate]} the {names[1]}."
+        row, column = place(thing, len(scene.image_HW3))
+        phrase = with_article(" ".join([*(thing.attributes if detailed else ()), thing.name]), "a")
+        text += f"{ROWS[row]}{COLUMNS[column]} {phrase}."
+        for other in told if detailed else ():
+            if (i, other) in relations:
+                text += f" The {thing.name} is {relations[i, other]} the {scene.objects[other].name}."
+        told.append(i)
     return text
 
 
+def place(thing: SceneObject, side: int) -> tuple[int, int]:
+    """In which row and which column of ROWS and COLUMNS the middle of a thing's visible part lies."""
+    x, y, width, height = thing.box
+    return (2 * y + height) * len(ROWS) // (2 * side), (2 * x + width) * len(COLUMNS) // (2 * side)
+
+
 def reading_order(scene: Scene) -> list[int]:
-    """The things of a scene from left to right, by the middles of their visible parts."""
-    return sorted(range(len(scene.objects)), key=lambda i: (_centre(scene, i), i))
+    """The things of a scene as their places are read: row by row, from left to right."""
+    return sorted(range(len(scene.objects)),
+                  key=lambda i: (place(scene.objects[i], len(scene.image_HW3)), scene.objects[i].box))
 
 
 def picture_examples(scene: Scene, rng: Generator) -> list[Example]:
-    """What is asked about one scene: the detailed description, and in random order the simple one, presences, and a
-    choice among clusters."""
-    examples = [Example(question("describe-simple"), describe(scene, detailed=False)), presence(scene, rng),
-                presence(scene, rng), assignment(scene, rng)]
+    """What is asked about one scene: the detailed description, and in random order the simple one, presences, and
+    sometimes a choice among clusters."""
+    examples = [Example(question("describe-simple"), describe(scene, detailed=False)),
+                *(presence(scene, rng) for _ in range(PRESENCES)), assignment(scene, rng)]
     detailed = Example(question("describe-detailed"), describe(scene, detailed=True))
     return [detailed, *(examples[i] for i in rng.permutation(len(examples)))]
 
@@ -148,11 +156,6 @@ def clusters(rng: Generator) -> Example:
             first.setdefault(_pick(list(answer.values()), rng) if moved else group, []).append(name)
         return Example(question("clusters-refine", names=quoted(names), clusters=quoted(first)), _json(answer))
     return Example(question("clusters", names=quoted(names)), _json(answer))
-
-
-def _centre(scene: Scene, index: int) -> float:
-    x, _, width, _ = scene.objects[index].box
-    return x + width / 2
 
 
 def _pick(options: Sequence[Any], rng: Generator) -> Any:

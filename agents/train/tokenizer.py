@@ -22,18 +22,18 @@ from vision.datasets.sprites import texture_names
 END, IMAGE, PADDING = "<|endoftext|>", "<image>", "<pad>"
 CONTEXT = 1024
 """Tokens of prompt, picture and answer together."""
-PLACES = {
-    "grass": "on the grass", "sand": "on the sand", "water": "in the water", "sky": "in the sky",
-    "snow": "in the snow", "brick wall": "in front of a brick wall", "wooden floor": "on a wooden floor",
-    "night sky": "in the night sky",
-}
-PREDICATES = ("to the left of", "above", "in front of")
-"""One direction of each relation; "to the right of", "below" and "behind" say the same the other way round."""
+GROUNDS = {name: f"There is {name}." if name in ("grass", "sand", "water", "snow") else f"There is a {name}."
+           for name in texture_names()}
+"""What a description says of a texture."""
+ROWS = (" At the top", " At the upper", " At the middle", " At the lower", " At the bottom")
+COLUMNS = (" far left there is", " left there is", " centre there is", " right there is", " far right there is")
+"""Where the middle of a thing lies, in fifths of the picture."""
+PREDICATES = ("to the left of", "to the right of", "above", "below", "in front of", "behind")
 TURNS = ("USER: ", " ASSISTANT:", "\n")
 QUESTIONS = ("Describe the picture.", "Describe the picture in detail.", "Is there ", " in the picture?", "Name ",
              " kinds of ", "Group the names ", "Now: ", "Which are in the picture? ", "Plan: ")
-SENTENCES = ("A ", "An ", ", a ", ", an ", " and a ", " and an ", " The ",
-             *(f" is {predicate} the " for predicate in PREDICATES), *(f" {place}." for place in PLACES.values()))
+SENTENCES = (*GROUNDS.values(), *ROWS, *COLUMNS, " a ", " an ", " The ",
+             *(f" is {predicate} the " for predicate in PREDICATES))
 JSON_PARTS = ('{"', '": "', '", "', '": ["', '"], "', '["', '"]', '"}', '"]}', '": []}', '": ', ', "', '"], ', '"}, {"',
               '": [{"', '"}]}', '": []', '": true, "', '": false, "', "[]", '""', '": "", "', '""}', '": ""}')
 KEYS = ("names", "clusters", "answer", "yes", "no", "targets", "subclasses", "candidate_free", "filters", "target",

@@ -12,7 +12,7 @@ from agents.records import Detail
 from parsers.errors import Code, DatasetError, InputError
 from service.api.errors import ApiError
 from service.api.site import Site
-from service.knowledge import LlmOptions, place_of_store
+from service.knowledge import LlmOptions, name_of_llm, place_of_store
 from workers.spec import CALLS_PER_PICTURE, CandidateFree
 from workers.telling import check_free
 
@@ -68,7 +68,8 @@ def asked_llm(site: Site) -> CandidateFree:
     if free is not None and time.monotonic() - asked < FRESH_S:
         return free
     with site.alone():
-        free = check_free(CandidateFree(llm=llm, store=place_of_store(LlmOptions())))
+        free = check_free(CandidateFree(llm=llm, llm_model=name_of_llm(LlmOptions()),
+                                        store=place_of_store(LlmOptions())))
         site.llm = time.monotonic(), free
     return free
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration
 
 from agents.pocket.network import load_network
+from agents.train import tokenizer
 from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, pixels, prompt_text
 from agents.train.export import CHAT_TEMPLATE, read_weights, write_model
 from agents.train.loop import Plan, make_optimisers, train_llava, train_step
@@ -30,7 +31,7 @@ from agents.train.network import (
     window,
 )
 from agents.train.tasks import Example
-from agents.train.tokenizer import END, make_tokenizer
+from agents.train.tokenizer import COLUMNS, END, ROWS, make_tokenizer, pieces
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.sprites import PICTOGRAMS, concepts
 from vision.train.checkpoint import read_checkpoint
@@ -159,6 +160,7 @@ def test_patches_are_asked_for_the_place_size_and_colour_of_their_thing():
         middle = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
         told = {f"{word} " for word in thing.attributes}
         for name, expected in (("column", {str(1 + int(middle[0] // 8))}), ("row", {str(17 + int(middle[1] // 8))}),
+                               ("far", {COLUMNS[int(middle[0] / 25.6)]}), ("high", {ROWS[int(middle[1] / 25.6)]}),
                                ("size", told & set(CHOICES["size"]) or {END}),
                                ("colour", told & set(CHOICES["colour"]) or {END})):
             assert not mine.any() or {CHOICES[name][choice] for choice in marks[name][mine]} == expected
@@ -223,6 +225,20 @@ def test_the_export_is_what_vllm_and_transformers_read(tmp_path, network):
     for name, weight in network.state_dict().items():
         assert torch.allclose(loaded.state_dict()[name], weight, atol=0.1, rtol=1e-3), name
     assert _size(folder) <= 14_000_000
+
+
+def test_pieces_that_stay_keep_their_vectors_when_others_change(tmp_path, network, monkeypatch):
+    folder = write_model(network.state_dict(), tmp_path / "model")
+    before = make_tokenizer().get_vocab()
+    changed = ("a new piece", *(piece for piece in pieces() if piece != "dog"))
+    monkeypatch.setattr(tokenizer, "pieces", lambda: changed)
+    words, again = make_tokenizer().get_vocab(), read_weights(folder)
+    kept = [word for word in words if word in before]
+    assert len(kept) == len(words) - 1 == len(before) - 1
+    for name in ("model.language_model.embed_tokens.weight", "lm_head.weight", "lm_head.bias"):
+        ours, theirs = again[name], network.state_dict()[name]
+        assert len(ours) == len(words) and ours.isfinite().all()
+        assert torch.allclose(ours[[words[word] for word in kept]], theirs[[before[word] for word in kept]], atol=1e-2)
 
 
 def _size(folder: Path) -> int:

@@ -16,8 +16,8 @@ from agents.schemas import choice_schema, labels_schema, names_schema, plan_sche
 from agents.train.knowledge import kinds_of, seen_names, superclass_of, superclasses
 from agents.train.requests import draw_request
 from agents.train.tasks import assignment, clusters, describe, picture_examples, presence, subclasses, text_example
-from agents.train.tokenizer import END, IMAGE, PADDING, make_tokenizer, pieces
-from parsers import parse_scene
+from agents.train.tokenizer import COLUMNS, END, IMAGE, PADDING, ROWS, make_tokenizer, pieces
+from parsers.reader import SceneReader
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import concepts, texture_names
@@ -68,28 +68,49 @@ def test_each_task_has_a_short_prompt_whose_words_are_known():
 
 
 def test_descriptions_say_what_the_scene_parser_reads(scenes):
-    """Names that are plain words come back whole; others keep at least their last word."""
-    found = things = 0
-    for scene in scenes:
-        text = describe(scene, detailed=True)
-        priors = parse_scene(text)
-        words = {word for prior in priors.objects for part in (prior.name, prior.lemma) for word in part.split()}
+    terms = (*seen_names(), *texture_names())
+    found = things = kept = relations = 0
+    texts = [describe(scene, detailed=True) for scene in scenes]
+    for scene, text, priors in zip(scenes, texts, SceneReader().read(texts, terms), strict=True):
         things += len(scene.objects)
-        found += sum(thing.name.split()[-1] in words for thing in scene.objects)
-        assert text.count(" The ") == len([r for r in scene.relations if r.predicate in
-                                           ("to the left of", "above", "in front of")])
-    assert found > 0.85 * things
+        found += len({prior.name for prior in priors.objects} & set(scene.names))
+        assert text.count(" The ") == len(scene.relations) / 2, "each relation once, in one of its two directions"
+        told = {(priors.objects[one.subject].name, one.predicate, priors.objects[one.object].name)
+                for one in priors.relations}
+        true = {(scene.objects[one.subject].name, one.predicate, scene.objects[one.object].name)
+                for one in scene.relations}
+        relations += len(true) / 2
+        kept += len(told & true)
+    assert found > 0.97 * things and kept > 0.97 * relations
 
 
-def test_descriptions_go_from_left_to_right(scenes):
+def test_each_thing_is_told_after_the_place_of_its_middle(scenes):
     for scene in scenes:
         text = describe(scene, detailed=False)
-        centres = [thing.box[0] + thing.box[2] / 2 for thing in scene.objects]
-        order = sorted(range(len(centres)), key=centres.__getitem__)
-        place = 0
-        for i in order:
-            place = text.index(scene.objects[i].name, place) + 1
-        assert scene.texture.split()[-1] in text
+        assert text.startswith("There is ") and scene.texture in text.split(".")[0]
+        told = [sentence.strip() for sentence in text.split(".")[1:-1]]
+        assert len(told) == len(scene.objects)
+        places = []
+        for sentence in told:
+            row, column = next((r, c) for r, high in enumerate(ROWS) for c, far in enumerate(COLUMNS)
+                               if sentence.startswith((high + far).strip()))
+            thing = next(thing for thing in scene.objects if sentence.endswith(f" {thing.name}"))
+            x, y, width, height = thing.box
+            assert (row, column) == (int((y + height / 2) / 25.6), int((x + width / 2) / 25.6)), sentence
+            places.append((row, column))
+        assert places == sorted(places)
+
+
+def test_relations_are_told_of_the_thing_named_last_to_things_named_before(scenes):
+    for scene in scenes:
+        named: list[str] = []
+        for sentence in describe(scene, detailed=True).rstrip(".").split("."):
+            if sentence.startswith(" The "):
+                assert sentence.startswith(f" The {named[-1]} is ")
+                assert any(sentence.endswith(f" the {name}") for name in named[:-1])
+            elif sentence.startswith(" At "):
+                named.append(next(thing.name for thing in sorted(scene.objects, key=lambda one: -len(one.name))
+                                  if sentence.endswith(f" {thing.name}")))
 
 
 def test_answers_about_pictures_are_true_and_fit_their_schemas(scenes):

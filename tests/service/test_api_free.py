@@ -100,6 +100,16 @@ def test_a_site_without_a_language_model_says_so(site, pictures, monkeypatch):
     refusal(site.post("/v1/segment", params={"candidate_free": True}, content=png()), 409, "llm-unavailable")
 
 
+def test_of_a_server_with_several_models_the_site_names_one(site, llm, pictures, monkeypatch):
+    llm.models["data"].append({"id": "other", "object": "model", "owned_by": "tests"})
+    refused = site.post("/v1/jobs", json=FREE)
+    refusal(refused, 503, "llm-model-missing")
+    assert "LEXISEG_LLM_MODEL" in refused.json()["error"]["next_step"]
+    monkeypatch.setenv("LEXISEG_LLM_MODEL", "stub")
+    made = site.post("/v1/jobs", json=FREE)
+    assert made.status_code == 201 and spec(site, made.json()["job"]).free.llm_model == "stub"
+
+
 def test_a_language_model_that_is_away_or_blind_is_found_before_anything_is_entered(site, llm, pictures, monkeypatch):
     llm.answer = lambda request: Reply(status=400, body='{"error": {"message": "stub is not a multimodal model"}}')
     refusal(site.post("/v1/jobs", json=FREE), 422, "llm-blind")

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from vision.datasets.sprites import concepts, texture_names
 from vision.train.checkpoint import read_checkpoint, restore_moments, save_checkpoint
 from vision.train.losses import caption_loss, patch_losses, phrase_loss
+from vision.train.muon import Muon, fast_kind
 from vision.train.pictures import Batch, CaptionedPictures, bank_phrases
 from vision.train.tokenizer import CONTEXT_LENGTH, known_words, make_tokenizer
 from vision.train.towers import encode_image, encode_text
@@ -209,7 +210,7 @@ def make_optimisers(model: CLIP) -> tuple[torch.optim.Optimizer, torch.optim.Opt
     inner = [p for name, p in model.named_parameters() if p.ndim == 2 and "resblocks" in name]
     chosen = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in chosen]
-    return (torch.optim.Muon(inner, lr=PEAKS[0], momentum=0.95, weight_decay=0.01),
+    return (Muon(inner, lr=PEAKS[0], momentum=0.95, weight_decay=0.01),
             torch.optim.AdamW(outer, lr=PEAKS[1], betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
 
 
@@ -240,7 +241,7 @@ def train_step(model: CLIP, optimisers: Sequence[torch.optim.Optimizer], bank: P
     """One update; returns the losses."""
     rng = np.random.default_rng([seed, step])
     device = model.logit_scale.device
-    kind = torch.bfloat16
+    kind = fast_kind(device.type)
     rows = batch.images_B3SS.shape[2] // 8
     top, left = (int(v) for v in rng.integers(0, model.visual.grid_size[0] - rows + 1, 2))
     image_BE, patches_BPE = encode_image(model, normalised(batch.images_B3SS.to(device), kind), (top, left))
