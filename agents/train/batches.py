@@ -27,8 +27,11 @@ from vision.datasets.sprites import concepts, load_sheet, texture_names
 
 TRAINING_SEED = 2_000_000
 """Seeds from here on belong to this training; the pocket CLIP's begin at 1,000,000, validation ends at 9,999."""
-SINGLE_SIDE = 48
-"""Pixels of the small pictures: a thing in one costs a quarter of what it costs in a scene."""
+SMALL_SIDE = 64
+"""Pixels of the small pictures of one or two things: a thing in one costs half of what it costs in a scene."""
+DYED = 0.4
+"""Share of the things in shades of one colour, 0.15 in validation scenes: only their shape tells what they are, and
+they are learnt last."""
 ROW, TEXT_ROW, TEXT_ROWS = 144, 384, 1
 """Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
 prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
@@ -77,7 +80,7 @@ class Batch:
     questions: Rows
     """A row for each picture."""
     single_B3SS: Tensor
-    """Small pictures of one thing, uint8, RGB; they are asked for names only."""
+    """Small pictures of one or two things, uint8, RGB; they are asked for names only."""
     single_BP: Tensor
     """As names_BP."""
     places_P: Tensor
@@ -109,7 +112,7 @@ class Questions(IterableDataset):
             def draw(row: int, rng: np.random.Generator, part: int, seed: list[int] = seed, **options: Any) -> Scene:
                 choice = 0 if rng.random() < self.own else (seed[1] * 7 + row) % len(sheets)
                 return make_scene([*seed, row, part], sheets[choice], pool=pools[choice], bank=2,
-                                  loose=bool(rng.random() < self.loose), **options)
+                                  loose=bool(rng.random() < self.loose), dyed=DYED, **options)
 
             images, names, marks, rows = [], [], [], []
             for row in range(self.pictures):
@@ -122,12 +125,12 @@ class Questions(IterableDataset):
             small, small_names = [], []
             for row in range(self.singles):
                 rng = np.random.default_rng([*seed, row, 3])
-                scene = draw(row, rng, 4, side=SINGLE_SIDE, counts=(1, 1), sizes=(26, SINGLE_SIDE))
+                scene = draw(row, rng, 4, side=SMALL_SIDE, counts=(1, 2), sizes=(26, SMALL_SIDE))
                 small.append(scene.image_HW3)
                 small_names.append(patch_names(scene, labels, rng))
             rng = np.random.default_rng([*seed, 0, 5])
             texts = [text_example(rng) for _ in range(self.texts)]
-            rows_of_window = SINGLE_SIDE // PATCH
+            rows_of_window = SMALL_SIDE // PATCH
             top, left = (int(v) for v in rng.integers(0, GRID - rows_of_window + 1, 2))
             yield Batch(
                 images_B3SS=pixels(images), names_BP=torch.from_numpy(np.stack(names)),

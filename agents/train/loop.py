@@ -46,8 +46,8 @@ class Plan:
     steps: int = 1900
     pictures: int = 16
     """A step."""
-    singles: int = 32
-    """Small pictures of one thing a step."""
+    singles: int = 20
+    """Small pictures a step."""
     texts: int = 24
     """Questions without a picture a step."""
     loose: float = 0.5
@@ -124,8 +124,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
         for optimiser, peak in zip(optimisers, peaks, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
-        losses.append(train_step(network, optimisers, batch, naming=plan.naming,
-                                 marking=plan.marking,
+        losses.append(train_step(network, optimisers, batch, naming=plan.naming, marking=plan.marking,
                                  frozen=step < plan.tower_after or step % plan.tower_every > 0))
         step += 1
         late = time.monotonic() - started > 60 * minutes
@@ -157,12 +156,10 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
             groups["tower" if sees else "text"].append(weight)
         elif "post_layernorm" not in name:
             groups["tower_rest" if sees else "rest"].append(weight)
-    optimisers: list[torch.optim.Optimizer] = []
-    for name, weights in groups.items():
-        optimisers.append(Muon(weights, lr=1.0, momentum=0.95, weight_decay=0.01)
-                          if name in ("text", "tower") else
-                          torch.optim.AdamW(weights, lr=1.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0))
-    return optimisers, (plan.text, plan.tower, plan.rest, plan.tower_rest, plan.entry)
+    optimisers = [Muon(weights, lr=1.0, momentum=0.95, weight_decay=0.01) if name in ("text", "tower") else
+                  torch.optim.AdamW(weights, lr=1.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0)
+                  for name, weights in groups.items()]
+    return optimisers, tuple(getattr(plan, name) for name in groups)
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
@@ -177,16 +174,17 @@ def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, b
     marks = {name: naming_loss(network, opened_BPD, mark.choices_BP, among=mark.tokens_W)
              for name, mark in batch.marks.items()}
     single = naming_loss(network, opened_states(network, single_BPV), batch.single_BP)
-    seen = answer_loss(network, batch.questions, features_BPV)
-    told = answer_loss(network, batch.texts, None)
-    loss = seen + told + naming * (named + single) + marking * sum(marks.values())
+    loss = naming * (named + single) + marking * torch.stack(list(marks.values())).sum()
+    answers = {"seen": answer_loss(network, batch.questions, features_BPV),
+               "told": answer_loss(network, batch.texts, None)}
+    loss = loss + answers["seen"] + answers["told"]
     network.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    return {"seen": seen.item(), "told": told.item(), "named": named.item(), "single": single.item(),
-            **{name: value.item() for name, value in marks.items()}}
+    found = answers | {"named": named, "single": single} | marks
+    return {name: value.item() for name, value in found.items()}
 
 
 def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targets_BS: Tensor, *,
@@ -196,9 +194,7 @@ def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targ
     flat_N = targets_BS.flatten()
     places_K = (flat_N >= 0).nonzero()[:, 0]
     spare = F.pad(places_K, (0, -len(places_K) % ROUND))  # CPU kernels are prepared once per shape
-    logits_KW = logits(network, states_BSD.flatten(0, 1)[spare])
-    if among is not None:
-        logits_KW = logits_KW[:, among]
+    logits_KW = logits(network, states_BSD.flatten(0, 1)[spare], among)
     losses_K = F.cross_entropy(logits_KW[:len(places_K)], flat_N[places_K], reduction="none")
     if weights_BS is None:
         return losses_K.mean()

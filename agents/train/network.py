@@ -248,7 +248,9 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention written out, (B, H, S, D / H)."""
+    """Attention, (B, H, S, D / H); written out in bfloat16, which is the quicker way on CPUs."""
+    if q.dtype == torch.float32:
+        return F.scaled_dot_product_attention(q, k, v, mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
@@ -280,9 +282,12 @@ def rotated(x_BHSd: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([moving * cos + torch.cat([-high, low], -1) * sin, still], -1)
 
 
-def logits(network: LlavaForConditionalGeneration, states_ND: Tensor) -> Tensor:
-    """Scores of all tokens, float32."""
-    return _linear(states_ND, network.lm_head).float()
+def logits(network: LlavaForConditionalGeneration, states_ND: Tensor, among: Tensor | None = None) -> Tensor:
+    """Scores of all tokens, or of those with the ids `among`, float32."""
+    weight_WD, bias_W = network.lm_head.weight, network.lm_head.bias
+    if among is not None:
+        weight_WD, bias_W = weight_WD[among], bias_W[among]
+    return F.linear(states_ND, weight_WD.to(states_ND.dtype), bias_W.to(states_ND.dtype)).float()
 
 
 def _opened(network: LlavaForConditionalGeneration, features_BPV: Tensor) -> tuple[Tensor, int]:

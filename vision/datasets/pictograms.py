@@ -44,12 +44,13 @@ def make_scene(
     sizes: tuple[int, int] = (28, 68),
     bank: int = 0,
     loose: bool = False,
+    dyed: float = 0.15,
 ) -> Scene:
     """The scene that belongs to a seed.
 
     pool: concept indices to draw from (default: all of the sheet). counts: fewest and most objects. sizes: smallest
     and largest side of a sprite in pixels. bank: which set of background drawings to use. loose: vary pose and
-    drawing style more than validation scenes do (training).
+    drawing style more than validation scenes do (training). dyed: share of the objects in shades of one colour.
     """
     rng = np.random.default_rng(seed)
     texture = texture_names()[rng.integers(8)]
@@ -61,7 +62,7 @@ def make_scene(
     drawn: list[tuple[int, int, str | None]] = []
     for index in chosen:
         size = int(rng.integers(sizes[0], sizes[1] + 1))
-        colour = list(COLOURS)[rng.integers(len(COLOURS))] if rng.random() < 0.15 else None
+        colour = list(COLOURS)[rng.integers(len(COLOURS))] if rng.random() < dyed else None
         sprite_ww4 = _posed(sheet, int(index), size, rng, loose)
         if loose:
             sprite_ww4 = restyle(sprite_ww4, rng)

@@ -34,20 +34,20 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable | None = None) -> None:  # type: ignore[override]
         """One update of all matrices that have a gradient."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
+            shapes: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for weight in group["params"]:
                 if weight.grad is not None:
-                    shapes.setdefault(weight.shape, []).append(weight)
+                    shapes.setdefault(weight.shape, []).append((weight, weight.grad))
             for (rows, columns), weights in shapes.items():
                 updates = []
-                for weight in weights:
+                for weight, gradient in weights:
                     state = self.state[weight]
                     if "momentum_buffer" not in state:
                         state["momentum_buffer"] = torch.zeros_like(weight)
-                    mean = state["momentum_buffer"].lerp_(weight.grad, 1 - group["momentum"])
-                    updates.append(weight.grad.lerp(mean, group["momentum"]))
+                    mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+                    updates.append(gradient.lerp(mean, group["momentum"]))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for weight, update in zip(weights, orthogonal(torch.stack(updates)), strict=True):
+                for (weight, _), update in zip(weights, orthogonal(torch.stack(updates)), strict=True):
                     weight.mul_(1 - group["lr"] * group["weight_decay"])
                     weight.add_(update, alpha=-scale)
 
