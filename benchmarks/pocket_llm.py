@@ -193,10 +193,11 @@ def reading(ask: Asker, dataset: PictogramDataset) -> dict[str, dict[str, float]
 
 @torch.no_grad()
 def patches(model: Path, dataset: PictogramDataset) -> dict[str, float]:
-    """Share of the things that their patches name, taken together, where the words of a description meet them."""
+    """Shares of the things that their patches name, taken together, where the words of a description meet them: of all,
+    and of those in shades of one colour, whose shape alone tells what they are."""
     network, labels = make_network(), name_tokens(make_tokenizer())
     network.load_state_dict(read_weights(model))
-    right = things = 0
+    right: dict[bool, list[bool]] = {True: [], False: []}
     for i in range(len(dataset)):
         scene = dataset.scene(i)
         features_BPV = patch_features(network, pixels([scene.image_HW3]), torch.float32)
@@ -205,9 +206,10 @@ def patches(model: Path, dataset: PictogramDataset) -> dict[str, float]:
         for thing in scene.objects:
             share_P = torch.from_numpy((cells_PN == thing.label).mean(1, dtype=np.float32))
             weights_P = share_P * (share_P > 0.3) if (share_P > 0.3).any() else share_P
-            right += int((weights_P @ scores_PW).argmax()) == labels[thing.label]
-            things += 1
-    return {"things": things, "named": round(right / max(1, things), 3)}
+            right[bool(set(thing.attributes) & set(COLOUR_NAMES))].append(
+                int((weights_P @ scores_PW).argmax()) == labels[thing.label])
+    return {"things": len(right[True] + right[False]), "named": round(float(np.mean(right[True] + right[False])), 3),
+            "of one colour": len(right[True]), "named of these": round(float(np.mean(right[True] or [False])), 3)}
 
 
 def questions(ask: Asker, dataset: PictogramDataset) -> dict[str, float]:
