@@ -244,8 +244,7 @@ class Scorers:
             segmenter.prepare(vocabulary)
             self._threads = torch.get_num_threads()
             self.count = min(SCORERS, self._threads)
-            self._pool = ThreadPoolExecutor(self.count, "scorer", torch.set_num_threads,
-                                            (self._threads // self.count,))
+            self._pool = ThreadPoolExecutor(self.count, "scorer", _use_cores, (self._threads // self.count,))
 
     def run(self, groups: Iterator[list[Loaded]]) -> Iterator[list[Waiting]]:
         running: deque[Future[list[Waiting]]] = deque()
@@ -356,7 +355,7 @@ class Finishers:
 
     def _start(self, count: int) -> Executor:
         if not self._in_processes:
-            return ThreadPoolExecutor(count, "writer", _use_one_core)
+            return ThreadPoolExecutor(count, "writer", _use_cores, (1,))  # refinement: a picture per core
         from loky import ProcessPoolExecutor
 
         return ProcessPoolExecutor(count, initializer=_begin_process, initargs=(os.getpid(),))
@@ -374,7 +373,9 @@ def _begin_process(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _use_one_core() -> None:
-    """Refinement in torch: one picture per thread and core."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+def _use_cores(count: int) -> None:
+    """With how many cores this thread computes in torch, if torch is in use. A thread that has not computed yet takes
+    the number that any thread set last, when it first computes or asks; so it asks before it is told."""
+    if torch := sys.modules.get("torch"):
+        torch.get_num_threads()
+        torch.set_num_threads(count)

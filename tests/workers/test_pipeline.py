@@ -226,6 +226,30 @@ def test_refinement_in_torch_takes_one_core_per_picture(segmenter, photos, tmp_p
     assert states(outcomes) == EXPECTED and set(CORES) == {1}
 
 
+@pytest.mark.usefixtures("four_cores")
+def test_threads_keep_their_number_of_cores_whatever_others_set_before_they_compute():
+    import torch
+
+    from workers.pipeline import _use_cores
+    told, go_on, seen = threading.Event(), threading.Event(), []
+
+    def compute():
+        _use_cores(3)
+        told.set()
+        go_on.wait(10)
+        torch.ones(1 << 16).sum()
+        seen.append(torch.get_num_threads())
+
+    first, second = threading.Thread(target=compute), threading.Thread(target=_use_cores, args=(1,))
+    first.start()
+    assert told.wait(10)
+    second.start()
+    second.join()
+    go_on.set()
+    first.join()
+    assert seen == [3]
+
+
 def test_huge_pictures_are_waited_for_one_by_one(segmenter, tmp_path, paint, monkeypatch):
     import workers.pipeline as module
     for index in range(6):
