@@ -1,8 +1,8 @@
 """The pocket LLaVA-Phi2's network: its configuration, its start, and a forward pass made for training.
 
-The forward pass computes what transformers' LLaVA computes (a test holds them against each other), in bfloat16 and with
-many questions per picture: the picture's tokens are computed once, each question sees them and itself alone. Shapes: B
-rows, P patches, N = 1 + P tokens before the questions, T tokens of questions and answers, D width, H heads.
+The forward pass computes what transformers' LLaVA computes (a test holds them against each other), in one number format
+and with many questions per picture: the picture's tokens are computed once, each question sees them and itself alone.
+Shapes: B rows, P patches, N = 1 + P tokens before the questions, T tokens of questions and answers, D width, H heads.
 """
 
 from __future__ import annotations

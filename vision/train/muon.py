@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices_NAB: Tensor) -> Tensor:
-    """Each matrix with its singular values between about 0.7 and 1.2, in the format it came in."""
+    """Each matrix with its singular values brought near 1 (most of them to 0.7 to 1.2), in the format it came in."""
     a, b, c = COEFFICIENTS
     tall = matrices_NAB.shape[1] > matrices_NAB.shape[2]
     x = (matrices_NAB.mT if tall else matrices_NAB).to(fast_kind(matrices_NAB.device.type))

@@ -1,4 +1,4 @@
-"""The two towers of an open_clip CLIP as plain functions: any picture size, short texts, pure bfloat16.
+"""The two towers of an open_clip CLIP as plain functions: any picture size, short texts, one number format.
 
 They compute what `open_clip.CLIP` computes (a test holds them against it); written out because the library's
 forward needs the full picture size and the full text length, and because on CPUs explicit attention in bfloat16 is
