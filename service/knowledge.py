@@ -151,7 +151,7 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
                                     "priors": priors.model_dump(mode="json")})
                     else:
                         say(item.name, "bold")
-                        console().print(scene_tree(priors))
+                        console().print(scene_tree(priors), soft_wrap=False)
                 update(done, len(found.items))
     return failed
 

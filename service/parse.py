@@ -70,7 +70,7 @@ def write(texts: list[str], reader: SceneReader, *, as_json: bool, jsonl: bool) 
         elif jsonl:
             sys.stdout.write(json.dumps(priors.model_dump(mode="json"), ensure_ascii=False, allow_nan=False) + "\n")
         else:
-            console().print(scene_tree(priors))
+            console().print(scene_tree(priors), soft_wrap=False)
     sys.stdout.flush()
 
 

@@ -47,6 +47,11 @@ def test_a_text_becomes_a_tree(lexiseg, reader):
     assert "\x1b" not in result.stdout and result.stderr == ""
 
 
+def test_a_long_text_is_shown_to_its_end(lexiseg, reader):
+    text = " ".join(f"word{i}" for i in range(60))
+    assert " ".join(lexiseg("parse", text).stdout.split()).startswith(f"{text} ")
+
+
 def test_a_text_becomes_json(lexiseg, reader):
     assert ScenePriors.model_validate_json(lexiseg("parse", DOGS.text, "--json").stdout) == DOGS
     line = lexiseg("parse", DOGS.text, "--jsonl").stdout
