@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset
 from agents.train.knowledge import COLOUR_NAMES, SIZES
 from agents.train.network import GRID, PATCH, window
 from agents.train.tasks import Example, picture_examples, place, text_example
-from agents.train.tokenizer import COLUMNS, END, ROWS, make_tokenizer
+from agents.train.tokenizer import COLUMNS, EDGES, END, ROWS, make_tokenizer
 from vision.datasets.pictograms import FIRST_CONCEPT_ID, make_scene
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import concepts, load_sheet, texture_names
@@ -32,16 +32,17 @@ SMALL_SIDE = 64
 DYED = 0.4
 """Share of the things in shades of one colour, 0.15 in validation scenes: only their shape tells what they are, and
 they are learnt last."""
-ROW, TEXT_ROW, TEXT_ROWS = 144, 384, 1
+ROW, TEXT_ROW, TEXT_ROWS = 176, 384, 1
 """Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
 prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
 
 CHOICES = {"far": COLUMNS, "high": ROWS,
-           "column": tuple(str(1 + i) for i in range(GRID)), "row": tuple(str(1 + GRID + i) for i in range(GRID)),
+           **{edge: EDGES[GRID * i:GRID * (i + 1)] for i, edge in enumerate(("left", "right", "top", "bottom"))},
            "size": (*(f"{word} " for word in SIZES), END),
            "colour": (*(f"{word} " for word in COLOUR_NAMES), END)}
-"""What a patch of a thing is asked for beside its name: where the thing's middle lies, in the words of a description
-and as column and row of patches, how large it is and of what colour; the end of text stands for nothing to be said."""
+"""What a patch of a thing is asked for beside its name: where the thing's middle lies, in the words of a description,
+in which columns and rows of patches it begins and ends, how large it is and of what colour; the end of text stands for
+nothing to be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,11 @@ class Rows:
     learn_BT: Tensor
     """How much the next token counts: one over the root of the length of its answer, 0 outside of answers. Otherwise
     the yes or no of a short answer would hardly count beside descriptions (ours)."""
+    looks_BT: Tensor
+    """What a word makes one look at: an index of `shown_BGN`, -1 for nothing in particular."""
+    shown_BGN: Tensor
+    """Whether it is to be seen there, bool; N counts the token that opens the turn, which stands for what is not to be
+    found, and the patches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +120,7 @@ class Questions(IterableDataset):
                 return make_scene([*seed, row, part], sheets[choice], pool=pools[choice], bank=2,
                                   loose=bool(rng.random() < self.loose), dyed=DYED, **options)
 
-            images, names, marks, rows = [], [], [], []
+            images, names, marks, rows, shown = [], [], [], [], []
             for row in range(self.pictures):
                 rng = np.random.default_rng([*seed, row, 1])
                 scene = draw(row, rng, 2, sizes=(26, 70))
@@ -122,6 +128,7 @@ class Questions(IterableDataset):
                 names.append(patch_names(scene, labels, rng))
                 marks.append(patch_marks(scene))
                 rows.append(picture_examples(scene, rng))
+                shown.append(patch_things(scene))
             small, small_names = [], []
             for row in range(self.singles):
                 rng = np.random.default_rng([*seed, row, 3])
@@ -136,9 +143,9 @@ class Questions(IterableDataset):
                 images_B3SS=pixels(images), names_BP=torch.from_numpy(np.stack(names)),
                 marks={name: Marks(choices_BP=torch.from_numpy(np.stack([mark[name] for mark in marks])),
                                    tokens_W=tokens_W) for name, tokens_W in words.items()},
-                questions=pack(rows, tokenizer, ROW, after_picture=True), single_B3SS=pixels(small),
+                questions=pack(rows, tokenizer, ROW, shown), single_B3SS=pixels(small),
                 single_BP=torch.from_numpy(np.stack(small_names)), places_P=window(rows_of_window, top, left),
-                texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW, after_picture=False))
+                texts=pack(shared_out(texts, tokenizer), tokenizer, TEXT_ROW))
             number += 1
 
 
@@ -174,13 +181,23 @@ def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
         mine_N = (cells_NP == index + 1).mean(1) > 0.5
         result["high"][mine_N], result["far"][mine_N] = place(thing, len(scene.image_HW3))
         x, y, width, height = thing.box
-        result["column"][mine_N] = (2 * x + width) // (2 * PATCH)
-        result["row"][mine_N] = (2 * y + height) // (2 * PATCH)
+        for name, edge in (("left", x), ("right", x + width - 1), ("top", y), ("bottom", y + height - 1)):
+            result[name][mine_N] = edge // PATCH
         for name in ("size", "colour"):
             words = CHOICES[name]
             said = [words.index(f"{word} ") for word in thing.attributes if f"{word} " in words]
             result[name][mine_N] = said[0] if said else len(words) - 1
     return result
+
+
+def patch_things(scene: Scene) -> NDArray[np.bool_]:
+    """(things + 1, P) the patches that a thing fills more than half, or as much as any if there are none; then, for the
+    texture, those that nothing else touches."""
+    shares_XP = np.stack([(cells(scene.instances_HW) == index).mean(1)
+                          for index in (*range(1, len(scene.objects) + 1), 0)])
+    most_X1 = shares_XP.max(1, keepdims=True)
+    least_X1 = np.minimum(most_X1, np.array([[0.5 + 1e-9]] * len(scene.objects) + [[1.0]]))
+    return shares_XP >= least_X1
 
 
 def cells(map_HW: NDArray) -> NDArray:
@@ -189,24 +206,38 @@ def cells(map_HW: NDArray) -> NDArray:
     return map_HW.reshape(grid, PATCH, grid, PATCH).swapaxes(1, 2).reshape(grid * grid, PATCH * PATCH)
 
 
-def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int, *, after_picture: bool) -> Rows:
-    """Rows of examples as tensors of `length` tokens; examples that do not fit are left out. after_picture: the opening
-    of the turn and the picture are elsewhere."""
+def pack(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, length: int,
+         shown: Sequence[NDArray[np.bool_]] | None = None) -> Rows:
+    """Rows of examples as tensors of `length` tokens; examples that do not fit are left out. shown: for questions about
+    pictures, whose opening of the turn and patches are elsewhere, `patch_things` of each row's picture."""
     end = tokenizer.token_to_id(END)
-    first = 1 + GRID * GRID if after_picture else 0
-    lines = []
-    for row in rows:
-        line: list[tuple[int, int, int, int]] = []
+    first = 0 if shown is None else 1 + GRID * GRID
+    lines, groups = [], []
+    for number, row in enumerate(rows):
+        line: list[tuple[int, int, int, int, int]] = []
+        things: dict[tuple[int, ...], int] = {}
         for segment, example in enumerate(row):
-            before, after = _tokens(example, tokenizer, after_picture)
+            before, after, looks = _tokens(example, tokenizer, shown is not None)
             if len(line) + len(before) + len(after) <= length:
-                line += [(token, segment, first + i, len(after) if i >= len(before) - 1 else 0)
+                line += [(token, segment, first + i, len(after) if i >= len(before) - 1 else 0,
+                          things.setdefault(looks[i], len(things)) if i in looks else -1)
                          for i, token in enumerate([*before, *after[:-1]])]
-                line.append((after[-1], segment, first + len(before) + len(after) - 1, 0))
-        lines.append(line + [(end, -1, 0, 0)] * (length - len(line)))
-    tokens, segments, positions, lengths = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
+                line.append((after[-1], segment, first + len(before) + len(after) - 1, 0, -1))
+        lines.append(line + [(end, -1, 0, 0, -1)] * (length - len(line)))
+        groups.append([_shown(look, shown[number]) for look in things] if shown is not None else [])
+    tokens, segments, positions, lengths, seen = torch.from_numpy(np.array(lines, np.int64)).unbind(-1)
     learn = torch.where(lengths > 0, lengths.clamp(min=1) ** -0.5, 0.0)
-    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn)
+    shown_BGN = torch.zeros(len(rows), max(map(len, groups)), first, dtype=torch.bool)
+    for number, group in enumerate(groups):
+        for index, shown_N in enumerate(group):
+            shown_BGN[number, index] = torch.from_numpy(shown_N)
+    return Rows(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, learn_BT=learn, looks_BT=seen,
+                shown_BGN=shown_BGN)
+
+
+def _shown(things: tuple[int, ...], patches_XP: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(1 + P,) the patches of any of the things; the token before them if there are no things."""
+    return np.concatenate([[not things], patches_XP[list(things)].any(0)])
 
 
 def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[Example]]:
@@ -214,7 +245,7 @@ def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[E
     rows: list[list[Example]] = [[] for _ in range(TEXT_ROWS)]
     room = [TEXT_ROW] * TEXT_ROWS
     for example in examples:
-        size = sum(map(len, _tokens(example, tokenizer, False)))
+        size = sum(map(len, _tokens(example, tokenizer, False)[:2]))
         for row, left in enumerate(room):
             if left >= size:
                 rows[row].append(example)
@@ -223,12 +254,23 @@ def shared_out(examples: Sequence[Example], tokenizer: Tokenizer) -> list[list[E
     return rows
 
 
-def _tokens(example: Example, tokenizer: Tokenizer, after_picture: bool) -> tuple[list[int], list[int]]:
-    """Question and answer as ids; the question ends where the answer begins, the answer with the end of text."""
+def _tokens(example: Example, tokenizer: Tokenizer,
+            after_picture: bool) -> tuple[list[int], list[int], dict[int, tuple[int, ...]]]:
+    """Question and answer as ids, and what their tokens look at; the question ends where the answer begins, the answer
+    with the end of text."""
     asked = prompt_text(example.question, with_picture=after_picture)
     if after_picture:
         asked = asked.removeprefix("USER: <image>")
-    return tokenizer.encode(asked).ids, tokenizer.encode(example.answer + END).ids
+    before, after = tokenizer.encode(asked), tokenizer.encode(example.answer + END)
+    ahead = asked.index(example.question)
+    spans = [(start - ahead, end - ahead) for start, end in before.offsets]
+    spans += [(start + len(example.question), end + len(example.question)) for start, end in after.offsets]
+    answered = len(before.ids)
+    looks = {}
+    for look in example.looks:
+        inside = range(answered, len(spans)) if look.at >= len(example.question) else range(answered)
+        looks[next(i for i in inside if spans[i][0] <= look.at < spans[i][1])] = look.things
+    return before.ids, after.ids, looks
 
 
 def prompt_text(question: str, *, with_picture: bool) -> str:

@@ -76,8 +76,10 @@ class Plan:
     naming: float = 0.5
     """Weight of the loss that asks each patch, as it leaves the projector, for the name of what it shows."""
     marking: float = 0.5
-    """Weight of the losses that ask each patch, there too, where the middle of its thing is (what the order of a
-    description and its relations follow), and for that thing's size and colour."""
+    """Weight of the losses that ask each patch, there too, where its thing lies (what the order of a description and
+    its relations follow), and for that thing's size and colour."""
+    looking: float = 0.3
+    """Weight of the losses that tell the FINDERS what to look at."""
 
 
 def rate(step: int, total: int, peak: float, warmup: int = 100, floor: float = 0.02) -> float:
@@ -125,6 +127,7 @@ def train_llava(folder: Path, sheets: list[Path], *, minutes: float, clip: Path,
             for group in optimiser.param_groups:
                 group["lr"] = rate(step, plan.steps, peak)
         losses.append(train_step(network, optimisers, batch, naming=plan.naming, marking=plan.marking,
+                                 looking=plan.looking,
                                  frozen=step < plan.tower_after or step % plan.tower_every > 0))
         step += 1
         late = time.monotonic() - started > 60 * minutes
@@ -163,7 +166,7 @@ def make_optimisers(network: LlavaForConditionalGeneration, plan: Plan) -> tuple
 
 
 def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, batch: Batch, *, naming: float,
-               marking: float, frozen: bool) -> dict[str, float]:
+               marking: float, looking: float, frozen: bool) -> dict[str, float]:
     """One update; returns the losses. frozen: the tower stays as it is."""
     kind = fast_kind()
     with torch.set_grad_enabled(not frozen):
@@ -175,15 +178,17 @@ def train_step(network: LlavaForConditionalGeneration, optimisers: Optimisers, b
              for name, mark in batch.marks.items()}
     single = naming_loss(network, opened_states(network, single_BPV), batch.single_BP)
     loss = naming * (named + single) + marking * torch.stack(list(marks.values())).sum()
-    answers = {"seen": answer_loss(network, batch.questions, features_BPV),
+    watched: list[Tensor] = []
+    answers = {"seen": answer_loss(network, batch.questions, features_BPV, watched),
                "told": answer_loss(network, batch.texts, None)}
-    loss = loss + answers["seen"] + answers["told"]
+    looks = looking_loss(watched, batch.questions)
+    loss = loss + answers["seen"] + answers["told"] + looking * looks
     network.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     for optimiser in optimisers:
         optimiser.step()
-    found = answers | {"named": named, "single": single} | marks
+    found = answers | {"looks": looks, "named": named, "single": single} | marks
     return {name: value.item() for name, value in found.items()}
 
 
@@ -202,9 +207,24 @@ def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targ
     return (losses_K * weights_K).sum() / weights_K.sum()
 
 
-def answer_loss(network: LlavaForConditionalGeneration, rows: Rows, features_BPV: Tensor | None) -> Tensor:
-    """Mean cross-entropy of the answers' tokens, each by its weight."""
-    states_BTD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV, fast_kind())
+def looking_loss(watched: Sequence[Tensor], rows: Rows) -> Tensor:
+    """Minus the logarithm of how much of its attention a finder gives to what it is to look at, summed over finders.
+
+    A search whose result nobody can use yet is not learnt from answers alone: after three rounds questions of presence
+    were still answered by chance, and no head looked at the thing that a word names. The way is ours.
+    """
+    asked_BT = rows.looks_BT >= 0
+    shown_BGN = rows.shown_BGN.to(watched[0].dtype)
+    shares = [(attention_BTN @ shown_BGN.mT).gather(2, rows.looks_BT.clamp(min=0)[..., None])[..., 0][asked_BT]
+              for attention_BTN in watched]
+    return torch.stack([-share_K.float().clamp(min=1e-6).log().mean() for share_K in shares]).sum()
+
+
+def answer_loss(network: LlavaForConditionalGeneration, rows: Rows, features_BPV: Tensor | None,
+                watched: list[Tensor] | None = None) -> Tensor:
+    """Mean cross-entropy of the answers' tokens, each by its weight. watched: see `text_states`."""
+    states_BTD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV, fast_kind(),
+                             watched)
     weights_BT = rows.learn_BT[:, :-1]
     targets_BT = torch.where(weights_BT > 0, rows.tokens_BT[:, 1:], -1)
     return naming_loss(network, states_BTD[:, :-1], targets_BT, weights_BS=weights_BT)

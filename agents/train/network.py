@@ -28,6 +28,11 @@ LOUDNESS = 4.0
 """How much louder than what a patch shows the projector reads where it lies, at the beginning (`add_places`)."""
 
 
+FINDERS = ((1, 0), (2, 1))
+"""Layer and head of the attention that learns to look at the thing in question (`looking_loss`). After three rounds
+these two were the nearest to it of heads that little else depended on."""
+
+
 def make_config() -> LlavaConfig:
     """6.8 million parameters: half of them see, half read and write."""
     tokenizer = make_tokenizer()
@@ -212,12 +217,14 @@ def opened_states(network: LlavaForConditionalGeneration, features_BPV: Tensor) 
 
 
 def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segments_BT: Tensor, positions_BT: Tensor,
-                features_BPV: Tensor | None = None, kind: torch.dtype = torch.bfloat16) -> Tensor:
+                features_BPV: Tensor | None = None, kind: torch.dtype = torch.bfloat16,
+                watched: list[Tensor] | None = None) -> Tensor:
     """The states that the head turns into words, final norm included: (B, T, D).
 
     tokens: ids. segments: number of the question within its row; tokens of one segment see one another (causally),
     their row's picture, and nothing else. positions: 0-based places in the sequence that each question would be alone.
-    features: what `patch_features` returned; before them stands the token that opens a turn.
+    features: what `patch_features` returned; before them stands the token that opens a turn. watched: is given the
+    attention of each of FINDERS to the tokens before the questions, (B, T, N).
     """
     phi: Any = network.model.language_model
     x = F.embedding(tokens_BT, phi.embed_tokens.weight).to(kind)
@@ -238,6 +245,9 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
         q, k, v = _qkv(h, layer.self_attn, heads)
         q, k = rotated(q, turn), rotated(k, turn)
         mixed = attend(q[:, :, before:], k, v, mask_B1TS)
+        for finder in FINDERS if watched is not None else ():
+            if finder[0] == number:
+                watched.append(attention(q[:, finder[1], before:], k[:, finder[1]], mask_B1TS[:, 0])[..., :before])
         if before and number + 1 < len(phi.layers):
             first = attend(q[:, :, :before], k[:, :, :before], v[:, :, :before], causal_mask(before, kind))
             mixed = torch.cat([first, mixed], 2)
@@ -251,8 +261,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     """Attention, (B, H, S, D / H); written out in bfloat16, which is the quicker way on CPUs."""
     if q.dtype == torch.float32:
         return F.scaled_dot_product_attention(q, k, v, mask)
+    return attention(q, k, mask) @ v
+
+
+def attention(q: Tensor, k: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What each query takes from each key, in [0, 1]: (..., S of q, S of k)."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    return (scores if mask is None else scores + mask).softmax(-1) @ v
+    return (scores if mask is None else scores + mask).softmax(-1)
 
 
 @cache

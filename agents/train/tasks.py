@@ -25,8 +25,20 @@ from vision.datasets.captions import with_article
 from vision.datasets.scene import Scene, SceneObject
 from vision.datasets.sprites import texture_names
 
-PRESENCES = 4
-"""Questions of presence about a scene."""
+PRESENCES, WHERES = 3, 3
+"""Questions about a scene whether a thing is there, and where it is."""
+WHERE = "Where is {}?"
+"""Asked in training alone. Its answer says what a question of presence has to find, so that finding is learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a word makes one look at."""
+
+    at: int
+    """A character of that word, counted in question and answer together."""
+    things: tuple[int, ...]
+    """Objects of the scene by index, the texture as one more; none where there is nothing to be found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,7 @@ class Example:
 
     question: str
     answer: str
+    looks: tuple[Look, ...] = ()
 
 
 def question(task: str, **values: str) -> str:
@@ -46,19 +59,42 @@ def question(task: str, **values: str) -> str:
 def describe(scene: Scene, *, detailed: bool) -> str:
     """The description that the model learns: what the ground is, then each thing, row by row, after where it lies; if
     `detailed` also its size and colour, and a sentence for each relation to a thing named before."""
-    text = GROUNDS[scene.texture]
+    return description(scene, detailed=detailed).answer
+
+
+def description(scene: Scene, *, detailed: bool) -> Example:
+    """`describe` as an example. The words of a place look at the thing that is to be named next, and so does the end of
+    the sentence before; names look at their things, predicates at what follows them."""
+    asked = question("describe-detailed" if detailed else "describe-simple")
     relations = {(one.subject, one.object): one.predicate for one in scene.relations}
-    told: list[int] = []
+    text, looks, told = GROUNDS[scene.texture], [], []
+
+    def add(part: str, *things: int) -> None:
+        nonlocal text
+        if things:
+            looks.append(Look(len(asked) + len(text), things))
+        text += part
+
     for i in reading_order(scene):
         thing = scene.objects[i]
         row, column = place(thing, len(scene.image_HW3))
-        phrase = with_article(" ".join([*(thing.attributes if detailed else ()), thing.name]), "a")
-        text += f"{ROWS[row]}{COLUMNS[column]} {phrase}."
+        looks.append(Look(len(asked) + len(text) - 1, (i,)))
+        add(ROWS[row], i)
+        add(COLUMNS[column], i)
+        add(" " + with_article(" ".join([*(thing.attributes if detailed else ()), thing.name]), "a")
+            .removesuffix(thing.name))
+        add(thing.name, i)
+        add(".")
         for other in told if detailed else ():
             if (i, other) in relations:
-                text += f" The {thing.name} is {relations[i, other]} the {scene.objects[other].name}."
+                add(" The ")
+                add(thing.name, i)
+                add(f" is {relations[i, other]} the ", other)
+                add(scene.objects[other].name, other)
+                add(".")
         told.append(i)
-    return text
+    looks.append(Look(len(asked) + len(text) - 1, ()))
+    return Example(asked, text, tuple(looks))
 
 
 def place(thing: SceneObject, side: int) -> tuple[int, int]:
@@ -74,20 +110,17 @@ def reading_order(scene: Scene) -> list[int]:
 
 
 def picture_examples(scene: Scene, rng: Generator) -> list[Example]:
-    """What is asked about one scene: the detailed description, and in random order the simple one, presences, and
-    sometimes a choice among clusters."""
-    examples = [Example(question("describe-simple"), describe(scene, detailed=False)),
-                *(presence(scene, rng) for _ in range(PRESENCES)), assignment(scene, rng)]
-    detailed = Example(question("describe-detailed"), describe(scene, detailed=True))
-    return [detailed, *(examples[i] for i in rng.permutation(len(examples)))]
+    """What is asked about one scene: the detailed description, and in random order the simple one, presences, places,
+    and sometimes a choice among clusters."""
+    examples = [description(scene, detailed=False), *(presence(scene, rng) for _ in range(PRESENCES)),
+                *(where(scene, rng) for _ in range(WHERES)), assignment(scene, rng)]
+    return [description(scene, detailed=True), *(examples[i] for i in rng.permutation(len(examples)))]
 
 
 def presence(scene: Scene, rng: Generator) -> Example:
     """Half of them are there; of the others, half are like something that is there."""
     thing = scene.objects[rng.integers(len(scene.objects))]
     wider = [group for group, parts in WIDER.items() if thing.superclass in parts]
-    there = {*scene.names, *(one.superclass for one in scene.objects)}
-    there |= {group for group, parts in WIDER.items() if there & set(parts)}
     draw = rng.random()
     if draw < 0.5:
         name = _pick([thing.name, thing.name, thing.name, thing.superclass, scene.texture, *wider], rng)
@@ -96,7 +129,36 @@ def presence(scene: Scene, rng: Generator) -> Example:
     else:
         pools = [seen_names(), seen_names(), tuple(superclasses()), texture_names(), tuple(WIDER)]
         name = _pick(_pick(pools, rng), rng)
-    return Example(question("presence", name=quoted(name)), _json({"answer": "yes" if name in there else "no"}))
+    asked, things = question("presence", name=quoted(name)), named_by(name, scene)
+    return Example(asked, _json({"answer": "yes" if things else "no"}), (_look(asked, name, things),))
+
+
+def where(scene: Scene, rng: Generator) -> Example:
+    """Two of three things asked for are there; of a super-class the first in reading order is meant."""
+    thing = scene.objects[rng.integers(len(scene.objects))]
+    draw = rng.random()
+    if draw < 0.67:
+        name = thing.name if draw < 0.5 else thing.superclass
+    else:
+        name = _pick(superclasses()[thing.superclass] if draw < 0.8 else seen_names(), rng)
+    asked, things = WHERE.format(quoted(name)), named_by(name, scene)
+    if not things:
+        return Example(asked, "no", (_look(asked, name, ()),))
+    first = next(i for i in reading_order(scene) if i in things)
+    row, column = place(scene.objects[first], len(scene.image_HW3))
+    return Example(asked, ROWS[row] + COLUMNS[column], (_look(asked, name, (first,)),))
+
+
+def named_by(name: str, scene: Scene) -> tuple[int, ...]:
+    """The things of a scene that a name, a super-class or a wider word stands for, as `Look` counts them."""
+    found = tuple(i for i, thing in enumerate(scene.objects)
+                  if name in (thing.name, thing.superclass) or thing.superclass in WIDER.get(name, ()))
+    return (*found, len(scene.objects)) if name == scene.texture else found
+
+
+def _look(asked: str, name: str, things: tuple[int, ...]) -> Look:
+    """At the name in quotes."""
+    return Look(asked.index(quoted(name)) + 1, things)
 
 
 def assignment(scene: Scene, rng: Generator) -> Example:

@@ -28,10 +28,13 @@ GROUNDS = {name: f"There is {name}." if name in ("grass", "sand", "water", "snow
 ROWS = (" At the top", " At the upper", " At the middle", " At the lower", " At the bottom")
 COLUMNS = (" far left there is", " left there is", " centre there is", " right there is", " far right there is")
 """Where the middle of a thing lies, in fifths of the picture."""
+EDGES = tuple(map(str, range(33, 97)))
+"""What a patch calls the edges of its thing: sixteen columns or rows of patches for each of the four. Numbers that no
+text has, so nothing else is said of them."""
 PREDICATES = ("to the left of", "to the right of", "above", "below", "in front of", "behind")
 TURNS = ("USER: ", " ASSISTANT:", "\n")
 QUESTIONS = ("Describe the picture.", "Describe the picture in detail.", "Is there ", " in the picture?", "Name ",
-             " kinds of ", "Group the names ", "Now: ", "Which are in the picture? ", "Plan: ")
+             " kinds of ", "Where is ", "Group the names ", "Now: ", "Which are in the picture? ", "Plan: ")
 SENTENCES = (*GROUNDS.values(), *ROWS, *COLUMNS, " a ", " an ", " The ",
              *(f" is {predicate} the " for predicate in PREDICATES))
 JSON_PARTS = ('{"', '": "', '", "', '": ["', '"], "', '["', '"]', '"}', '"]}', '": []}', '": ', ', "', '"], ', '"}, {"',
@@ -44,7 +47,7 @@ KEYS = ("names", "clusters", "answer", "yes", "no", "targets", "subclasses", "ca
 def pieces() -> tuple[str, ...]:
     """The texts that are one token, without the bytes and the special tokens."""
     words = [*seen_names(), *superclasses(), *texture_names(), *WIDER, TEXTURE_GROUP, *COLOUR_NAMES, *SIZES,
-             *(f"{word} " for word in (*SIZES, *COLOUR_NAMES)), *KEYS, *map(str, range(10, 33)), *REQUEST_WORDS]
+             *(f"{word} " for word in (*SIZES, *COLOUR_NAMES)), *KEYS, "10", *EDGES, *REQUEST_WORDS]
     return tuple(dict.fromkeys((*TURNS, *QUESTIONS, *SENTENCES, *JSON_PARTS, *words)))
 
 

@@ -15,10 +15,21 @@ from transformers import LlavaForConditionalGeneration
 
 from agents.pocket.network import load_network
 from agents.train import tokenizer
-from agents.train.batches import CHOICES, Questions, Rows, name_tokens, pack, patch_marks, pixels, prompt_text
+from agents.train.batches import (
+    CHOICES,
+    Questions,
+    Rows,
+    name_tokens,
+    pack,
+    patch_marks,
+    patch_things,
+    pixels,
+    prompt_text,
+)
 from agents.train.export import CHAT_TEMPLATE, read_weights, write_model
-from agents.train.loop import Plan, make_optimisers, train_llava, train_step
+from agents.train.loop import Plan, looking_loss, make_optimisers, train_llava, train_step
 from agents.train.network import (
+    FINDERS,
     GRID,
     add_places,
     initialise_projector,
@@ -30,8 +41,8 @@ from agents.train.network import (
     text_states,
     window,
 )
-from agents.train.tasks import Example
-from agents.train.tokenizer import COLUMNS, END, ROWS, make_tokenizer, pieces
+from agents.train.tasks import Example, Look, description
+from agents.train.tokenizer import COLUMNS, EDGES, END, ROWS, make_tokenizer, pieces
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.sprites import PICTOGRAMS, concepts
 from vision.train.checkpoint import read_checkpoint
@@ -56,7 +67,7 @@ def batch():
 
 def _rows_equal(one: Rows, other: Rows) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in
-               ("tokens_BT", "segments_BT", "positions_BT", "learn_BT"))
+               ("tokens_BT", "segments_BT", "positions_BT", "learn_BT", "looks_BT", "shown_BGN"))
 
 
 @torch.no_grad()
@@ -90,6 +101,23 @@ def test_the_fast_forward_pass_equals_transformers(network, batch):
 
 
 @torch.no_grad()
+def test_the_finders_are_heads_of_transformers_attention(batch):
+    network = make_network(PICTOGRAMS.parent / "clip", seed=1).eval()
+    network.set_attn_implementation("eager")
+    features, rows = patch_features(network, batch.images_B3SS, torch.float32), batch.questions
+    watched: list[torch.Tensor] = []
+    text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features, torch.float32, watched)
+    place = rows.segments_BT[0] == 2
+    image = torch.full((GRID * GRID,), network.config.image_token_index)
+    ids = torch.cat([opening_token()[0], image, rows.tokens_BT[0][place]])[None]
+    found = network(input_ids=ids, pixel_values=normalised(batch.images_B3SS, torch.float32)[:1],
+                    output_attentions=True).attentions
+    before = 1 + GRID * GRID
+    for (layer, head), attention_BTN in zip(FINDERS, watched, strict=True):
+        assert torch.allclose(attention_BTN[0][place], found[layer][0, head, before:, :before], atol=1e-4)
+
+
+@torch.no_grad()
 def test_a_small_picture_that_fills_the_grid_is_a_picture(network, batch):
     places = window(GRID, 0, 0)
     features = patch_features(network, batch.images_B3SS, torch.float32)
@@ -111,13 +139,14 @@ def test_questions_of_a_row_do_not_see_each_other(network, batch):
 
 def test_only_answers_are_learnt_up_to_their_end():
     tokenizer = make_tokenizer()
-    rows = pack([[Example("Describe the picture.", "A dog on the grass.")]], tokenizer, 32, after_picture=True)
+    rows = pack([[Example("Describe the picture.", "A dog on the grass.")]], tokenizer, 32,
+                [patch_things(PictogramDataset(count=1, seed=3).scene(0))])
     tokens, learn = rows.tokens_BT[0], rows.learn_BT[0]
     learnt = tokenizer.decode(tokens[1:][learn[:-1] > 0].tolist(), skip_special_tokens=False)
     assert learn.square().sum().item() == pytest.approx(1)
     assert learnt == "A dog on the grass.<|endoftext|>"
     assert rows.positions_BT[0, 0] == 1 + GRID * GRID
-    text = pack([[Example("Name 7 kinds of \"bird\".", "x")]], tokenizer, 32, after_picture=False)
+    text = pack([[Example("Name 7 kinds of \"bird\".", "x")]], tokenizer, 32)
     assert text.positions_BT[0, 0] == 0
     assert tokenizer.decode(text.tokens_BT[0].tolist()).startswith('USER: Name 7 kinds of "bird". ASSISTANT:x')
 
@@ -157,15 +186,60 @@ def test_patches_are_asked_for_the_place_size_and_colour_of_their_thing():
     said = set()
     for index, thing in enumerate(scene.objects):
         mine = (cells == index + 1).sum(1) > 32
+        visible = scene.instances_HW == index + 1
+        rows, columns = visible.any(1).nonzero()[0] // 8, visible.any(0).nonzero()[0] // 8
         middle = thing.box[0] + thing.box[2] / 2, thing.box[1] + thing.box[3] / 2
         told = {f"{word} " for word in thing.attributes}
-        for name, expected in (("column", {str(1 + int(middle[0] // 8))}), ("row", {str(17 + int(middle[1] // 8))}),
+        for name, expected in (("left", {EDGES[columns[0]]}), ("right", {EDGES[16 + columns[-1]]}),
+                               ("top", {EDGES[32 + rows[0]]}), ("bottom", {EDGES[48 + rows[-1]]}),
                                ("far", {COLUMNS[int(middle[0] / 25.6)]}), ("high", {ROWS[int(middle[1] / 25.6)]}),
                                ("size", told & set(CHOICES["size"]) or {END}),
                                ("colour", told & set(CHOICES["colour"]) or {END})):
             assert not mine.any() or {CHOICES[name][choice] for choice in marks[name][mine]} == expected
         said |= told
     assert all(((marks[name] < 0) == ((cells > 0).sum(1) <= 32)).mean() > 0.9 for name in CHOICES) and said
+
+
+def test_words_look_at_the_patches_of_their_thing():
+    tokenizer = make_tokenizer()
+    scene = next(scene for scene in map(PictogramDataset(count=40, seed=3, split="seen").scene, range(40))
+                 if len(scene.relations) > 2)
+    things = patch_things(scene)
+    assert [row.any() for row in things] == [True] * (len(scene.objects) + 1)
+    cells = scene.instances_HW.reshape(GRID, 8, GRID, 8).swapaxes(1, 2).reshape(GRID * GRID, 64)
+    assert all(set(cells[p]) == {0} for p in things[-1].nonzero()[0])
+    absent = Example('Where is "dog"?', "no", (Look(len('Where is "'), ()),))
+    ground = Example(f'Where is "{scene.texture}"?', "x", (Look(len('Where is "'), (len(scene.objects),)),))
+    rows = pack([[description(scene, detailed=True), absent, ground]], tokenizer, 256, [things])
+    names, found = {thing.name: i for i, thing in enumerate(scene.objects)}, set()
+    words = [tokenizer.decode([token], skip_special_tokens=False) for token in rows.tokens_BT[0].tolist()]
+    for t, word in enumerate(words):
+        look = int(rows.looks_BT[0, t])
+        shown = None if look < 0 else rows.shown_BGN[0, look]
+        if word in names:
+            assert shown is not None and not shown[0] and torch.equal(
+                shown[1:], torch.from_numpy(things[names[word]])), word
+            if words[t - 1].startswith(" is "):
+                assert torch.equal(shown, rows.shown_BGN[0, rows.looks_BT[0, t - 1]])
+            found.add(word)
+        elif word == "dog" or (word == "." and words[t + 1] == END):
+            assert shown is not None and shown.nonzero()[:, 0].tolist() == [0]
+        elif word in ROWS:  # the place of the next name
+            following = next(later for later in words[t:] if later in names)
+            assert torch.equal(shown[1:], torch.from_numpy(things[names[following]]))
+            assert rows.looks_BT[0, t] == rows.looks_BT[0, t - 1] == rows.looks_BT[0, t + 1]
+        elif word == scene.texture:
+            assert torch.equal(shown[1:], torch.from_numpy(things[-1]))
+    assert found == set(names)
+
+
+def test_looking_counts_how_much_attention_a_thing_gets():
+    rows = pack([[Example("x", "no", (Look(0, ()),))]], make_tokenizer(), 16,
+                [patch_things(PictogramDataset(count=1, seed=3).scene(0))])
+    at = int((rows.looks_BT[0] >= 0).nonzero())
+    attention_BTN = torch.zeros(1, 16, 1 + GRID * GRID)
+    attention_BTN[0, at, :2] = torch.tensor([0.25, 0.75])
+    assert looking_loss([attention_BTN, attention_BTN], rows).item() == pytest.approx(2 * 1.3862944)
 
 
 def test_marks_are_single_words(batch):
@@ -204,7 +278,8 @@ def test_the_loss_falls_on_one_batch(batch, pocket_clip):
     for optimiser, peak in zip(optimisers, peaks, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = 0.5 * peak
-    losses = [train_step(network, optimisers, batch, naming=1.0, marking=1.0, frozen=False) for _ in range(12)]
+    losses = [train_step(network, optimisers, batch, naming=1.0, marking=1.0, looking=1.0, frozen=False)
+              for _ in range(12)]
     assert all(losses[-1][name] < 0.6 * losses[0][name] for name in losses[0])
 
 

@@ -15,7 +15,16 @@ from agents.records import Plan
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, yes_no_schema
 from agents.train.knowledge import kinds_of, seen_names, superclass_of, superclasses
 from agents.train.requests import draw_request
-from agents.train.tasks import assignment, clusters, describe, picture_examples, presence, subclasses, text_example
+from agents.train.tasks import (
+    assignment,
+    clusters,
+    describe,
+    picture_examples,
+    presence,
+    subclasses,
+    text_example,
+    where,
+)
 from agents.train.tokenizer import COLUMNS, END, IMAGE, PADDING, ROWS, make_tokenizer, pieces
 from parsers.reader import SceneReader
 from vision.datasets.pictograms import PictogramDataset
@@ -137,6 +146,22 @@ def test_presence_knows_names_superclasses_and_textures(scenes):
             name = json.loads(example.question.removeprefix("Is there ").removesuffix(" in the picture?"))
             if name in superclass_of() or name in superclasses():
                 assert (json.loads(example.answer)["answer"] == "yes") == (name in there), name
+
+
+def test_where_a_thing_is_is_what_a_description_says(scenes):
+    rng, absent = np.random.default_rng(3), 0
+    for scene in scenes:
+        told = describe(scene, detailed=False)
+        for _ in range(5):
+            example = where(scene, rng)
+            name = json.loads(example.question.removeprefix("Where is ").removesuffix("?"))
+            fits = [thing.name for thing in scene.objects if name in (thing.name, thing.superclass)]
+            assert (example.answer == "no") == (not fits) == (not example.looks[0].things)
+            assert not fits or any(f"{example.answer} {article} {fit}." in told for fit in fits
+                                   for article in ("a", "an"))
+            assert example.question[example.looks[0].at:].startswith(name)
+            absent += not fits
+    assert 0.15 * 5 * len(scenes) < absent < 0.45 * 5 * len(scenes)
 
 
 def test_subclasses_are_true_hyponyms_each_once():
