@@ -3,8 +3,9 @@
 Descriptions of validation scenes are read by the scene parser and held against the tables of the scenes; subclasses
 against the super-classes of the pictogram world; plans and answers about pictures against drawn questions that training
 did not see. A thing is found if the words of its name are in the name and attributes of one object. The part
-`candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given, `reading`
-says what the parser makes of true descriptions, `patches` how many things the patches of a picture name.
+`candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given, `lists`
+masks of super-classes with the model's kinds of each against masks with the lists in `models/pocket/vocabularies`;
+`reading` says what the parser makes of true descriptions, `patches` how many things the patches of a picture name.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ from agents.train.network import logits, make_network, opened_states, patch_feat
 from agents.train.requests import draw_request
 from agents.train.tasks import Example, assignment, clusters, describe, presence
 from agents.train.tokenizer import make_tokenizer
+from agents.vocabulary import build_vocabulary
+from benchmarks.pictograms import LISTS, superclass_run
 from parsers import ObjectPrior, ScenePriors
 from parsers.files import pretty_json, write_atomic
 from parsers.free import names_of
 from parsers.names import name_key
 from parsers.reader import SceneReader
+from parsers.vocabulary import Vocabulary
 from vision import load_segmenter
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene
@@ -47,6 +51,7 @@ from vision.datasets.sprites import texture_names
 from vision.llmformer.config import WordsConfig
 from vision.llmformer.evaluate_free import open_tally, similarity
 from vision.llmformer.words import load_words
+from vision.models import load_card
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "pocket" / "llava-phi2"
 OPPOSITE = {"to the right of": "to the left of", "below": "above", "behind": "in front of"}
@@ -270,6 +275,21 @@ def candidate_free(model: Path, clip: Path, dataset: PictogramDataset, matrix: P
             / max(base.mapped_miou or 0.0, 1e-9), "names per picture": named / len(rows), "denied names": denied}
 
 
+def lists(model: Path, clip: Path, dataset: PictogramDataset, count: int = 7) -> dict[str, float]:
+    """mIoU of the super-classes without subclasses, with `count` of the true ones each, and with as many as the model
+    writes; and how much of what the true ones gain the model's gain. Refined by pydensecrf, the card's ensemble."""
+    true = Vocabulary.load(LISTS)
+    bare = true.model_copy(update={"frozen_digest": None, "classes": tuple(
+        entry.model_copy(update={"subclasses": ()}) for entry in true.classes)})
+    told = build_vocabulary(KnowledgeSource(open_model(str(model))), bare, subclasses=count).vocabulary
+    found = {}
+    for name, asked, knowledge in (("plain", 0, None), ("true lists", count, true), ("the model's lists", count, told)):
+        run = superclass_run(dataset, clip, asked, load_card(clip).ensemble, knowledge, "pydensecrf")
+        found[name] = run.groups["super-classes"].miou or 0.0
+    gain = found["the model's lists"] - found["plain"]
+    return found | {"gain kept": gain / max(found["true lists"] - found["plain"], 1e-9)}
+
+
 def _options(example: Example) -> list[str]:
     return list(json.loads(example.question[example.question.index("{"):]))
 
@@ -282,7 +302,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sprites", help="drawings of another illustrator")
-    parser.add_argument("--clip", type=Path, default=MODEL.parent / "clip", help="for candidate-free")
+    parser.add_argument("--clip", type=Path, default=MODEL.parent / "clip", help="for candidate-free and lists")
     parser.add_argument("--matrix", type=Path, metavar="FILE", help="write the similarities of candidate-free here")
     parser.add_argument("--show", type=int, default=0, help="print so many descriptions")
     given = parser.parse_args()
@@ -292,6 +312,7 @@ def main() -> None:
         "descriptions": lambda: descriptions(ask, dataset, given.show), "questions": lambda: questions(ask, dataset),
         "texts": lambda: texts(ask, given.scenes), "reading": lambda: reading(ask, dataset),
         "patches": lambda: patches(given.model, dataset),
+        "lists": lambda: lists(given.model, given.clip, dataset),
         "candidate-free": lambda: candidate_free(given.model, given.clip, dataset, given.matrix)}
     for part in given.parts:
         print(json.dumps({part: parts[part]()}), flush=True)

@@ -73,9 +73,9 @@ class Plan:
     """Steps that the tower stays as it is, until the text layers ask it for something."""
     tower_every: int = 2
     """From then on it learns in every so many steps; the other steps are cheaper by half."""
-    naming: float = 0.5
+    naming: float = 1.0
     """Weight of the loss that asks each patch, as it leaves the projector, for the name of what it shows."""
-    marking: float = 0.5
+    marking: float = 0.25
     """Weight of the losses that ask each patch, there too, where its thing lies (what the order of a description and
     its relations follow), and for that thing's size and colour."""
     looking: float = 0.3

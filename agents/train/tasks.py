@@ -27,6 +27,9 @@ from vision.datasets.sprites import texture_names
 
 PRESENCES, WHERES = 3, 3
 """Questions about a scene whether a thing is there, and where it is."""
+THERE = 0.7
+"""Share of the questions of presence in training whose answer is yes. They are asked of names that a description gave;
+most of these are there, and a "no" takes a true name away."""
 WHERE = "Where is {}?"
 """Asked in training alone. Its answer says what a question of presence has to find, so that finding is learnt."""
 
@@ -112,19 +115,19 @@ def reading_order(scene: Scene) -> list[int]:
 def picture_examples(scene: Scene, rng: Generator) -> list[Example]:
     """What is asked about one scene: the detailed description, and in random order the simple one, presences, places,
     and sometimes a choice among clusters."""
-    examples = [description(scene, detailed=False), *(presence(scene, rng) for _ in range(PRESENCES)),
+    examples = [description(scene, detailed=False), *(presence(scene, rng, THERE) for _ in range(PRESENCES)),
                 *(where(scene, rng) for _ in range(WHERES)), assignment(scene, rng)]
     return [description(scene, detailed=True), *(examples[i] for i in rng.permutation(len(examples)))]
 
 
-def presence(scene: Scene, rng: Generator) -> Example:
-    """Half of them are there; of the others, half are like something that is there."""
+def presence(scene: Scene, rng: Generator, there: float = 0.5) -> Example:
+    """A share of `there` is there; of the others, half are like something that is there."""
     thing = scene.objects[rng.integers(len(scene.objects))]
     wider = [group for group, parts in WIDER.items() if thing.superclass in parts]
     draw = rng.random()
-    if draw < 0.5:
+    if draw < there:
         name = _pick([thing.name, thing.name, thing.name, thing.superclass, scene.texture, *wider], rng)
-    elif draw < 0.75:
+    elif draw < (1 + there) / 2:
         name = _pick(superclasses()[thing.superclass], rng)
     else:
         pools = [seen_names(), seen_names(), tuple(superclasses()), texture_names(), tuple(WIDER)]
