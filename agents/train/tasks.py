@@ -25,13 +25,14 @@ from vision.datasets.captions import with_article
 from vision.datasets.scene import Scene, SceneObject
 from vision.datasets.sprites import texture_names
 
-PRESENCES, WHERES = 3, 3
-"""Questions about a scene whether a thing is there, and where it is."""
+PRESENCES, WHERES, BETWEENS = 3, 1, 2
+"""Questions about a scene whether a thing is there, where it is, and how two things lie to each other."""
 THERE = 0.7
 """Share of the questions of presence in training whose answer is yes. They are asked of names that a description gave;
 most of these are there, and a "no" takes a true name away."""
 WHERE = "Where is {}?"
-"""Asked in training alone. Its answer says what a question of presence has to find, so that finding is learnt."""
+"""Asked in training alone, of one thing or of two. The answers say what a question of presence has to find and what
+leads to the relations of a description, so that finding and comparing are learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def describe(scene: Scene, *, detailed: bool) -> str:
 
 def description(scene: Scene, *, detailed: bool) -> Example:
     """`describe` as an example. The words of a place look at the thing that is to be named next, and so does the end of
-    the sentence before; names look at their things, predicates at what follows them."""
+    the sentence before; names look at their things, and so does what stands before a name in a relation."""
     asked = question("describe-detailed" if detailed else "describe-simple")
     relations = {(one.subject, one.object): one.predicate for one in scene.relations}
     text, looks, told = GROUNDS[scene.texture], [], []
@@ -89,11 +90,11 @@ def description(scene: Scene, *, detailed: bool) -> Example:
         add(thing.name, i)
         add(".")
         for other in told if detailed else ():
-            if (i, other) in relations:
-                add(" The ")
-                add(thing.name, i)
-                add(f" is {relations[i, other]} the ", other)
+            if (other, i) in relations:
+                add(" The ", other)
                 add(scene.objects[other].name, other)
+                add(f" is {relations[other, i]} the ", i)
+                add(thing.name, i)
                 add(".")
         told.append(i)
     looks.append(Look(len(asked) + len(text) - 1, ()))
@@ -116,7 +117,8 @@ def picture_examples(scene: Scene, rng: Generator) -> list[Example]:
     """What is asked about one scene: the detailed description, and in random order the simple one, presences, places,
     and sometimes a choice among clusters."""
     examples = [description(scene, detailed=False), *(presence(scene, rng, THERE) for _ in range(PRESENCES)),
-                *(where(scene, rng) for _ in range(WHERES)), assignment(scene, rng)]
+                *(where(scene, rng) for _ in range(WHERES)), *(between(scene, rng) for _ in range(BETWEENS)),
+                assignment(scene, rng)]
     return [description(scene, detailed=True), *(examples[i] for i in rng.permutation(len(examples)))]
 
 
@@ -150,6 +152,21 @@ def where(scene: Scene, rng: Generator) -> Example:
     first = next(i for i in reading_order(scene) if i in things)
     row, column = place(scene.objects[first], len(scene.image_HW3))
     return Example(asked, ROWS[row] + COLUMNS[column], (_look(asked, name, (first,)),))
+
+
+def between(scene: Scene, rng: Generator) -> Example:
+    """How one thing lies to another, as a description says it; "no" where it says nothing. Of a single thing: where."""
+    if len(scene.objects) < 2:
+        return where(scene, rng)
+    relations = {(one.subject, one.object): one.predicate for one in scene.relations}
+    one, other = map(int, rng.choice(len(scene.objects), 2, replace=False))
+    if relations and rng.random() < 0.6:
+        one, other = _pick(list(relations), rng)
+    names = [scene.objects[i].name for i in (one, other)]
+    asked = WHERE.format(", ".join(map(quoted, names)))
+    predicate = relations.get((one, other))
+    return Example(asked, f" is {predicate} the " if predicate else "no",
+                   (_look(asked, names[0], (one,)), _look(asked, names[1], (other,))))
 
 
 def named_by(name: str, scene: Scene) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from agents.train.knowledge import kinds_of, seen_names, superclass_of, supercla
 from agents.train.requests import draw_request
 from agents.train.tasks import (
     assignment,
+    between,
     clusters,
     describe,
     picture_examples,
@@ -25,7 +26,7 @@ from agents.train.tasks import (
     text_example,
     where,
 )
-from agents.train.tokenizer import COLUMNS, END, IMAGE, PADDING, ROWS, make_tokenizer, pieces
+from agents.train.tokenizer import COLUMNS, END, IMAGE, PADDING, PREDICATES, ROWS, make_tokenizer, pieces
 from parsers.reader import SceneReader
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene
@@ -110,16 +111,32 @@ def test_each_thing_is_told_after_the_place_of_its_middle(scenes):
         assert places == sorted(places)
 
 
-def test_relations_are_told_of_the_thing_named_last_to_things_named_before(scenes):
+def test_relations_are_told_of_things_named_before_to_the_thing_named_last(scenes):
     for scene in scenes:
         named: list[str] = []
         for sentence in describe(scene, detailed=True).rstrip(".").split("."):
             if sentence.startswith(" The "):
-                assert sentence.startswith(f" The {named[-1]} is ")
-                assert any(sentence.endswith(f" the {name}") for name in named[:-1])
+                assert sentence.endswith(f" the {named[-1]}")
+                assert any(sentence.startswith(f" The {name} is ") for name in named[:-1])
             elif sentence.startswith(" At "):
                 named.append(next(thing.name for thing in sorted(scene.objects, key=lambda one: -len(one.name))
                                   if sentence.endswith(f" {thing.name}")))
+
+
+def test_how_two_things_lie_is_what_the_table_says(scenes):
+    rng, said = np.random.default_rng(4), set()
+    for scene in scenes:
+        for _ in range(5):
+            example = between(scene, rng)
+            names = json.loads(f'[{example.question.removeprefix("Where is ").removesuffix("?")}]')
+            if len(names) == 2:
+                one, other = ([thing.name for thing in scene.objects].index(name) for name in names)
+                true = [f" is {relation.predicate} the " for relation in scene.relations
+                        if (relation.subject, relation.object) == (one, other)]
+                assert example.answer == (true or ["no"])[0]
+                assert [look.things for look in example.looks] == [(one,), (other,)]
+                said.add(example.answer)
+    assert said == {"no", *(f" is {predicate} the " for predicate in PREDICATES)}
 
 
 def test_answers_about_pictures_are_true_and_fit_their_schemas(scenes):
