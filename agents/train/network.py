@@ -245,8 +245,8 @@ def text_states(network: LlavaForConditionalGeneration, tokens_BT: Tensor, segme
         q, k, v = _qkv(h, layer.self_attn, heads)
         q, k = rotated(q, turn), rotated(k, turn)
         mixed = attend(q[:, :, before:], k, v, mask_B1TS)
-        for finder in FINDERS if watched is not None else ():
-            if finder[0] == number:
+        for finder in FINDERS:
+            if watched is not None and finder[0] == number:
                 watched.append(attention(q[:, finder[1], before:], k[:, finder[1]], mask_B1TS[:, 0])[..., :before])
         if before and number + 1 < len(phi.layers):
             first = attend(q[:, :, :before], k[:, :, :before], v[:, :, :before], causal_mask(before, kind))

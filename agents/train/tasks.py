@@ -71,7 +71,9 @@ def description(scene: Scene, *, detailed: bool) -> Example:
     the sentence before; names look at their things, and so does what stands before a name in a relation."""
     asked = question("describe-detailed" if detailed else "describe-simple")
     relations = {(one.subject, one.object): one.predicate for one in scene.relations}
-    text, looks, told = GROUNDS[scene.texture], [], []
+    text = GROUNDS[scene.texture]
+    looks: list[Look] = []
+    told: list[int] = []
 
     def add(part: str, *things: int) -> None:
         nonlocal text
