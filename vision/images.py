@@ -10,7 +10,8 @@ import io
 import math
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,10 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".
 
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 2 << 30
+MEMORY_PER_PIXEL = 24
+"""Bytes that decoding takes at its peak for each pixel: Pillow's pictures have 4, and of a transparent or turned one
+there are up to five at once, the result included. A limit of the process (RLIMIT_AS) would not do: pictures are decoded
+in threads beside the model."""
 
 _FORMATS = "JPEG, PNG, WebP, BMP, TIFF or still GIF"
 _OPENERS = (
@@ -106,7 +111,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> NDA
     * CMYK and YCbCr become RGB by Pillow's plain formulas; ICC profiles are not applied.
     * Of a phone's multi-picture JPEG (MPO) the main picture is taken.
 
-    `max_pixels` is checked against the header, before any pixel is decoded. Neither `Image.MAX_IMAGE_PIXELS` nor
+    `max_pixels` is checked against the header, before any pixel is decoded; at most MEMORY_PER_PIXEL bytes are taken
+    for each pixel, beside the data and the decoder's own buffers. Neither `Image.MAX_IMAGE_PIXELS` nor
     `ImageFile.LOAD_TRUNCATED_IMAGES` changes the result, and no Python warning is issued. Safe in threads.
 
     Raises InputError: `not-an-image`, `image-truncated` (cut short or damaged), `image-too-large`, `image-animated`
@@ -131,14 +137,8 @@ def _decode(data: bytes, name: str, max_pixels: int,
         raise InputError(Code.NOT_AN_IMAGE, f"{name} is not a picture that can be read here.", f"Read are {_FORMATS}.",
                          "Convert it, or leave it out.")
     try:
-        image = _open(opener[2], data)
+        image = _open(opener[2], data, name, max_pixels)
         width, height = image.size
-        if width * height > max_pixels:
-            raise InputError(Code.IMAGE_TOO_LARGE, f"{name} has {width} x {height} = {width * height:,} pixels.",
-                             f"At most {max_pixels:,} are decoded.", "Cut it into tiles or make it smaller.")
-        if image.format != "MPO" and getattr(image, "is_animated", False):
-            raise InputError(Code.IMAGE_ANIMATED, f"{name} holds several frames or pages.", "One still picture a file.",
-                             "Save each frame as a picture of its own.")
         if shortest is not None and opener[1] == "JPEG" and min(width, height) > shortest:
             share = shortest / min(width, height)
             image.draft(None, (math.ceil(width * share), math.ceil(height * share)))
@@ -150,6 +150,8 @@ def _decode(data: bytes, name: str, max_pixels: int,
                          "Cut it into tiles or make it smaller.") from error
     except InputError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error).split(" exceeds")[0].lower(), max_pixels) from error
     except Exception as error:  # a damaged file may raise almost anything from a decoder
         raise InputError(Code.IMAGE_TRUNCATED, f"{name} is cut short or damaged ({opener[1]}: {error}).", "",
                          "Copy it again from its source.") from error
@@ -158,15 +160,48 @@ def _decode(data: bytes, name: str, max_pixels: int,
     return image_HW3, (width, height) if orientation in _ON_ITS_SIDE else (height, width)
 
 
-def _open(factory: Callable[..., ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:
-    """The picture with its header read. `Image.open` is not used: its size check depends on a process-wide number.
+def _open(factory: Callable[..., ImageFile.ImageFile], data: bytes, name: str,
+          max_pixels: int) -> ImageFile.ImageFile:
+    """The picture with its header read, of a size that is allowed, and still. Raises InputError and whatever a damaged
+    file raises.
 
-    Header parsing may warn; filters are process-wide, so one thread at a time changes and restores them.
+    `Image.open` is not used: its size check depends on a process-wide number.
     """
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with _header_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return factory(io.BytesIO(data), "")
+    with _header_lock, _strict_about_size(max_pixels):
+        image = factory(io.BytesIO(data), "")
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_large(name, f"{width} x {height} = {width * height:,} pixels", max_pixels)
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            raise InputError(Code.IMAGE_ANIMATED, f"{name} holds several frames or pages.", "One still picture a file.",
+                             "Save each frame as a picture of its own.")
+        if image.format == "TIFF":
+            image.load_prepare()  # it looks at the process-wide number, and not again while it loads
+        return image
+
+
+@contextmanager
+def _strict_about_size(max_pixels: int) -> Iterator[None]:
+    """Pillow's own looks at sizes, some of them of what the header does not tell, go by `max_pixels`, and their
+    warning is an error. Its other warnings are of metadata, which say nothing about pixels, and are left out.
+
+    Number and filters are process-wide, so one thread at a time changes and restores them.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> InputError:
+    return InputError(Code.IMAGE_TOO_LARGE, f"{name} has {size}.", f"At most {max_pixels:,} are decoded.",
+                      "Cut it into tiles or make it smaller.")
 
 
 def _orientation(image: Image.Image) -> int:

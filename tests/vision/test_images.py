@@ -6,6 +6,8 @@ import concurrent.futures
 import io
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -19,6 +21,7 @@ from PIL import Image, ImageFile
 from parsers.errors import Code, InputError
 from vision.images import IMAGE_SUFFIXES, decode_draft, decode_image, read_image
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -141,14 +144,127 @@ def test_decompression_bomb_is_refused_from_the_header():
     assert time.perf_counter() - started < 0.5
 
 
-def test_the_limit_is_the_argument_and_not_pillows_global(monkeypatch):
-    data = encode(picture(40, 25), "PNG")
-    assert decode_image(data, name="a", max_pixels=1000).shape == (25, 40, 3)
-    assert code_of(data, max_pixels=999) == Code.IMAGE_TOO_LARGE
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert decode_image(data, name="a").shape == (25, 40, 3)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert code_of(data, max_pixels=999) == Code.IMAGE_TOO_LARGE
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_the_limit_is_the_argument_and_not_pillows_global(monkeypatch, format):
+    data = encode(picture(40, 25), format)
+    for of_pillow in (Image.MAX_IMAGE_PIXELS, 10, 600, None):  # an error for Pillow, a warning, no limit
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", of_pillow)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert decode_image(data, name="a", max_pixels=1000).shape == (25, 40, 3)
+            assert code_of(data, max_pixels=999) == Code.IMAGE_TOO_LARGE
+            assert code_of(data, max_pixels=400) == Code.IMAGE_TOO_LARGE
+        assert of_pillow == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("side", [300, 60_000])
+def test_a_frame_that_is_larger_than_its_header_says_is_too_large(side):
+    frame = b"," + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\x02\x02\x4c\x01\0;"
+    gif = b"GIF89a" + struct.pack("<HHBBB", 10, 10, 0x80, 0, 0) + bytes(6) + frame
+    assert code_of(gif, max_pixels=80_000) == Code.IMAGE_TOO_LARGE
+
+
+BOMBS = {
+    "PNG": png_header(60_000, 60_000) + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b""),
+    "PNG, text": png_header(10, 10) + png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(100_000_000))),
+    "PNG, profile": png_header(10, 10) + png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(100_000_000))),
+    "GIF": b"GIF89a" + struct.pack("<HHBBB", 10, 10, 0x80, 0, 0) + bytes(6) + b"," + struct.pack(
+        "<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x4c\x01\0;",
+    "BMP": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 1000, 0, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "TIFF": b"II*\0" + struct.pack("<IH", 8, 6) + b"".join(struct.pack("<HHII", *entry) for entry in (
+        (256, 4, 1, 60_000), (257, 4, 1, 60_000), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, 1, 8))) + bytes(4),
+}
+MEASURE = """
+import io, resource, sys
+import numpy as np
+from PIL import Image
+from parsers.errors import InputError
+from vision.images import MEMORY_PER_PIXEL, decode_image
+SLACK = 48 << 20
+
+def taken():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+
+def limited(more):
+    resource.setrlimit(resource.RLIMIT_AS, (taken() + more, resource.RLIM_INFINITY))
+
+def free():
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+def encode(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+def code(data):
+    try:
+        decode_image(data, name="a")
+    except InputError as error:
+        return str(error.code)
+    return "whole"
+"""
+
+
+def measured(code: str, *arguments: object) -> list[str]:
+    """What a program prints that decodes with a limit on its memory."""
+    done = subprocess.run([sys.executable, "-c", MEASURE + code, *map(str, arguments)], text=True, cwd=REPOSITORY,
+                          capture_output=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("\n")[:-1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
+def test_decoding_takes_no_more_memory_than_is_promised():
+    said = measured("""
+side = 2000
+clear = Image.new("RGBA", (side, side))
+palette = Image.new("P", (side, side))
+palette.putpalette([0, 0, 0, 9, 9, 9])
+turned = Image.Exif()
+turned[0x0112] = 5
+kinds = {"PNG RGBA": (clear, "PNG", {"exif": turned}), "TIFF RGBA": (clear, "TIFF", {"exif": turned}),
+         "PNG LA": (clear.convert("LA"), "PNG", {"exif": turned}), "TIFF CMYK": (clear.convert("CMYK"), "TIFF", {}),
+         "JPEG CMYK": (clear.convert("CMYK"), "JPEG", {"exif": turned}),
+         "JPEG": (clear.convert("RGB"), "JPEG", {"exif": turned}),
+         "PNG 16": (Image.fromarray(np.zeros((side, side), np.uint16)), "PNG", {"exif": turned}),
+         "PNG P": (palette, "PNG", {"transparency": 0, "exif": turned}),
+         "WebP": (clear, "WEBP", {"exif": turned, "method": 0, "quality": 1}),
+         "GIF": (palette, "GIF", {"transparency": 0}), "BMP": (clear.convert("RGB"), "BMP", {})}
+for name, (image, format, options) in kinds.items():
+    data = encode(image, format, **options)
+    limited(MEMORY_PER_PIXEL * side * side + SLACK // 4)
+    print(name, code(data))
+    free()
+""")
+    assert len(said) == 11 and all(line.endswith(" whole") for line in said), said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
+def test_a_bomb_of_any_format_is_refused_within_the_memory_of_a_small_picture(tmp_path):
+    for name, data in BOMBS.items():
+        (tmp_path / name).write_bytes(data)
+    said = measured("""
+import pathlib
+for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    data = path.read_bytes()
+    limited(SLACK)
+    print(path.name, code(data))
+    free()
+""", tmp_path)
+    assert len(said) == len(BOMBS)
+    for line in said:
+        assert line.endswith(" image-truncated" if "," in line else " image-too-large"), said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited as Linux does it")
+def test_memory_that_runs_out_is_an_error_of_that_picture_alone():
+    assert measured("""
+large, small = (encode(Image.new("RGB", (side, side)), "PNG") for side in (8000, 100))
+limited(SLACK)
+print(code(large))
+print(code(small))
+""") == ["out-of-memory", "whole"]
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
