@@ -64,6 +64,7 @@ class Code(StrEnum):
     # jobs
     JOB_MISSING = "job-missing"
     JOB_STATE = "job-state"
+    TOO_MANY_FAILURES = "too-many-failures"
     LEDGER_UNAVAILABLE = "ledger-unavailable"
     BROKER_UNAVAILABLE = "broker-unavailable"
     WORKER_DIFFERS = "worker-differs"

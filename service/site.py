@@ -13,18 +13,21 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from parsers.errors import Code, SettingError
-from service.console import say, warn
+from service.console import say
 from workers.ledger import open_ledger
 from workers.ledger.dispatch import dispatchers
+from workers.logs import address, log_to_stderr
 from workers.queue.app import KINDS
 from workers.queue.health import worker_answers
 from workers.queue.settings import read_settings
 from workers.queue.stall import SILENT_S
 
+log = logging.getLogger("lexiseg")
+
 
 def worker(kind: str, name: str) -> None:
-    """Works in this process until SIGTERM or Ctrl-C: the batch under way is finished, the rest is given back. Raises
-    SettingError."""
+    """Works in this process until SIGTERM or Ctrl-C: the batch under way is finished, the rest is given back. What
+    happens is logged as JSON. Raises SettingError."""
     check_kind(kind)
     from workers.queue import worker as process
 
@@ -33,12 +36,12 @@ def worker(kind: str, name: str) -> None:
 
 
 def dispatch() -> None:
-    """Sends messages, takes work back from the dead and ends jobs, until SIGTERM or Ctrl-C; no worker is started.
-    Raises JobError, MissingPackageError."""
+    """Sends messages, takes work back from the dead and ends jobs, until SIGTERM or Ctrl-C; no worker is started. What
+    happens is logged as JSON. Raises JobError, MissingPackageError."""
     from workers.queue.app import make_app
     from workers.queue.dispatch import Dispatcher
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to_stderr(as_json=True)
     settings = read_settings()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,7 +49,7 @@ def dispatch() -> None:
     ledger = open_ledger(settings.ledger)
     try:
         say(f"dispatcher, {places()}", stderr=True)
-        Dispatcher(ledger, make_app(settings), settings).run(stop, lambda text: warn([text]))
+        Dispatcher(ledger, make_app(settings), settings).run(stop, log.warning)
     finally:
         ledger.close()
     say("Stopped.", stderr=True)
@@ -97,8 +100,8 @@ def check_kind(kind: str) -> None:
 def places() -> str:
     """Where ledger and queue are, without passwords."""
     settings = read_settings()
-    ends = [text.split("@")[-1] for text in (settings.ledger, settings.broker)]
-    return f"ledger {ends[0]}, queue {ends[1]}. Ctrl-C or SIGTERM stops it; what is finished is kept."
+    return (f"ledger {address(settings.ledger)}, queue {address(settings.broker)}. Ctrl-C or SIGTERM stops it; what is "
+            "finished is kept.")
 
 
 def say_health(problem: str | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from types import FrameType
@@ -10,13 +9,14 @@ from types import FrameType
 from service.console import say, warn
 from workers.ledger import open_ledger
 from workers.ledger.jobs import active_jobs
+from workers.logs import address, log_to_stderr
 from workers.queue.settings import read_settings
 from workers.queue.supervisor import Supervisor
 
 
 def run(workers: int | None, until_done: bool) -> None:
     """Runs until Ctrl-C or SIGTERM (a second one ends it at once), or until no job is active."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to_stderr(as_json=False)
     settings = read_settings()
     devices = gpu_devices()
     number = workers or max(1, len(devices))
@@ -24,9 +24,9 @@ def run(workers: int | None, until_done: bool) -> None:
     waiting = len(active_jobs(ledger))
     ledger.close()
     place = f"GPUs {', '.join(devices)}" if devices else "the processor"
-    ends = [text.split("@")[-1] for text in (settings.ledger, settings.broker)]  # without passwords
-    say(f"{number} worker{'s' if number > 1 else ''} on {place}, ledger {ends[0]}, queue {ends[1]}, {waiting} active "
-        f"job{'' if waiting == 1 else 's'}. Ctrl-C stops it; what is finished is kept.", stderr=True)
+    say(f"{number} worker{'s' if number > 1 else ''} on {place}, ledger {address(settings.ledger)}, queue "
+        f"{address(settings.broker)}, {waiting} active job{'' if waiting == 1 else 's'}. Ctrl-C stops it; what is "
+        "finished is kept.", stderr=True)
     with Supervisor(settings, workers=number, devices=devices) as supervisor:
 
         def stop(_signal: int, _frame: FrameType | None) -> None:

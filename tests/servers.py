@@ -18,6 +18,8 @@ from typing import Any
 import psycopg
 import pytest
 
+PASSWORD_FILE = "password"
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -57,16 +59,23 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def postgres_folder() -> Iterator[Path]:
-    """The folder of a PostgreSQL with one data base."""
+def postgres_folder(password: str | None = None, options: Sequence[str] = ()) -> Iterator[Path]:
+    """The folder of a PostgreSQL with one data base. password: what everybody is asked for, who is on loopback too;
+    None: nobody is asked. options: further ones of initdb."""
     folder = Path(tempfile.mkdtemp(prefix="lexiseg-postgres-"))
     user = _postgres_user()
     if user:
         os.chown(folder, user["user"], user["group"])
+    access = ["-A", "trust"]
+    if password is not None:
+        (folder / PASSWORD_FILE).write_text(password)
+        access = ["-A", "scram-sha-256", "--pwfile", str(folder / PASSWORD_FILE)]
+        if user:
+            os.chown(folder / PASSWORD_FILE, user["user"], user["group"])
     try:
-        subprocess.run([postgres_command("initdb"), "-D", folder / "data", "-U", "lexiseg", "-A", "trust", "-E",
-                        "UTF8", "--locale=C.UTF-8", "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd=folder,
-                       **user)
+        subprocess.run([postgres_command("initdb"), "-D", folder / "data", "-U", "lexiseg", *access, "-E",
+                        "UTF8", "--locale=C.UTF-8", "--no-sync", *options], check=True, stdout=subprocess.DEVNULL,
+                       cwd=folder, **user)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -80,12 +89,13 @@ def rabbitmq_server() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def rabbitmq_node(configuration: str = "") -> Iterator[tuple[int, dict[str, str]]]:
-    """Its port, and the environment in which RabbitMQ's own commands find it. configuration: rabbitmq.conf."""
+def rabbitmq_node(configuration: str = "", port: int | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """An empty node; its port, and the environment in which RabbitMQ's own commands find it. configuration:
+    rabbitmq.conf."""
     command = find_command("rabbitmq-server", "rabbitmq-server", "/usr/lib/rabbitmq/bin")
     folder = Path(tempfile.mkdtemp(prefix="lexiseg-rabbitmq-"))
     (folder / "rabbitmq.conf").write_text(configuration)
-    port, names = free_port(), free_port()
+    port, names = port or free_port(), free_port()
     raw = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's command changes the user and the paths
     environment = {
         "HOME": str(folder), "RABBITMQ_NODENAME": f"lexiseg-{port}@localhost", "RABBITMQ_NODE_PORT": str(port),
@@ -127,7 +137,9 @@ def postgres_on(folder: Path, port: int, *, kill: bool = False, options: Sequenc
                                stderr=subprocess.DEVNULL, cwd=folder, **_postgres_user())
     try:
         wait_for(port, process)
-        url = f"postgresql://lexiseg@127.0.0.1:{port}/postgres"
+        password = folder / PASSWORD_FILE
+        secret = f":{password.read_text().strip()}" if password.exists() else ""
+        url = f"postgresql://lexiseg{secret}@127.0.0.1:{port}/postgres"
         while not _answers(url):  # after a crash it takes connections before it has mended its files
             time.sleep(0.1)
         yield url

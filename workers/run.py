@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.parallel import in_order
-from parsers.errors import LexisegError
+from parsers.errors import Code, JobError, LexisegError
 from parsers.free import merged_vocabulary
 from parsers.prepared import PreparedRow
 from parsers.vocabulary import Vocabulary
@@ -90,7 +90,8 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     for job.json and the report. In a job without candidates all pictures are asked about first; on_told hears of how
     many.
 
-    One bad picture never stops the rest. Raises LexisegError for what concerns the job as a whole; then, and at
+    One bad picture never stops the rest, but more of them than `spec.max_failures` stop the job (JobError,
+    `too-many-failures`). Raises LexisegError for what concerns the job as a whole; then, and at
     Ctrl-C, finished masks stay whole, nothing half-written stays, and job.json says "stopped".
     """
     out = Path(spec.out)
@@ -158,6 +159,8 @@ def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, writer: Pi
             counts[result.state] += 1
             if result.state == FAILED and len(failures) < MAX_FAILURES_SHOWN:
                 failures.append(result)
+            if spec.max_failures is not None and counts[FAILED] > spec.max_failures:
+                raise _beyond_allowance(spec.max_failures, failures[0])
             now = time.perf_counter()
             if on_progress is not None and (now - shown >= PROGRESS_INTERVAL_S or counts.total() == total):
                 shown = now
@@ -165,6 +168,12 @@ def _process_all(spec: JobSpec, inputs: Inputs, segmenter: Segmenter, writer: Pi
         seconds = time.perf_counter() - started
         timings.write(job_timing(seconds, total))
     return tuple(failures), seconds
+
+
+def _beyond_allowance(allowed: int, first: Result) -> JobError:
+    return JobError(Code.TOO_MANY_FAILURES, f"{allowed + 1} pictures failed, the first of them {first.name!r}: "
+                    f"[{first.code}] {first.message}", f"--max-failures allows {allowed}.",
+                    "Mend the pictures or take them away, or allow more, then run the command again.")
 
 
 def _progress(counts: Counter[str], total: int, seconds: float) -> Progress:

@@ -69,6 +69,8 @@ class JobSpec(BaseModel):
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     workers: int | None = Field(default=None, ge=1, le=256, description="processes or threads beside the model's own; "
                                 "null: one per processor core; results do not depend on it")
+    max_failures: int | None = Field(default=None, ge=0, description="the job is stopped when more pictures than this "
+                                     "failed; null: no bound")
     batch: int = Field(default=16, ge=1, le=1024, description="pictures given to the backend at once; results do not "
                        "depend on it")
 

@@ -16,6 +16,7 @@ from parsers.files import canonical_json, output_error, sha256_bytes, write_atom
 from workers import manifests
 from workers.inputs import InputItem, UnreadableFolder, iter_inputs
 from workers.ledger import JobRow, JobState, Ledger, NewJob
+from workers.ledger.allowance import ACCEPTED
 from workers.ledger.intake import Intake, set_going, take_in
 from workers.ledger.jobs import Priority, create_job, forget_job, forget_new_items, get_job, item_names, open_items
 from workers.ledger.schema import jobs
@@ -23,7 +24,7 @@ from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec
 from workers.telling import NO_STORE
 
-NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "format_version"}
+NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "max_failures", "format_version"}
 """What decides about no mask: a job keeps its results when it changes."""
 MAX_SHARD = 64
 
@@ -87,8 +88,9 @@ def submit(ledger: Ledger, spec: JobSpec, *, priority: Priority = "batch", shard
         raise
     if job.spec != described or job.notes or notes or unreadable:
         with ledger.write() as connection:
+            kept = {name: value for name, value in job.notes.items() if name == ACCEPTED}
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(spec=described, notes=json.dumps(
-                {"warnings": list(notes), "unreadable": [{"path": folder.path, "code": folder.code,
+                kept | {"warnings": list(notes), "unreadable": [{"path": folder.path, "code": folder.code,
                                                           "message": folder.message} for folder in unreadable]})))
     left = open_items(ledger, job.id)
     if before == JobState.DONE and not left:

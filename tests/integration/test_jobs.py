@@ -24,7 +24,7 @@ from parsers.errors import Code, JobError
 from tests import servers
 from workers import Result, read_results, run_job
 from workers.ledger.dispatch import hand_out
-from workers.ledger.jobs import counts, find_job, get_job
+from workers.ledger.jobs import counts, find_job, get_job, resume_job
 from workers.ledger.schema import items
 from workers.queue.app import PRIORITIES, make_app, queue_name
 from workers.queue.dispatch import Dispatcher
@@ -80,6 +80,24 @@ def test_killed_workers_lost_messages_and_a_poisonous_picture_change_no_other_re
     assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
 
 
+def test_more_failures_than_a_job_allows_stop_it_and_it_goes_on_without_them(site, broker, make_spec, pictures):
+    for number in range(3):
+        (pictures / "0" / f"bad{number}.png").write_text("no picture")
+    here = site(broker=broker, LEXISEG_NOOP_S="0.05")
+    job = submit(here.ledger, make_spec(max_failures=1), shard_size=4).job
+    with here.up():
+        here.wait(lambda: get_job(here.ledger, job.id).state == "stopped")
+        stopped = get_job(here.ledger, job.id)
+        here.wait(lambda: counts(here.ledger, job.id)["running"] == 0)
+        found = counts(here.ledger, job.id)
+        assert stopped.error_code == Code.TOO_MANY_FAILURES and found["queued"] > 0
+        resume_job(here.ledger, stopped)
+        here.wait_for_end(job)
+    found = counts(here.ledger, job.id)
+    assert (found["failed"], found["done"] + found["done-empty"]) == (3, 50)
+    assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
+
+
 def test_a_kill_and_an_emptied_queue_on_rabbitmq_and_postgresql(site, rabbitmq_url, postgres_url, make_spec, tmp_path):
     expected = run_job(make_spec(out=str(tmp_path / "alone")))
     here = site(broker=rabbitmq_url, ledger=postgres_url, LEXISEG_NOOP_S="0.03")
@@ -92,6 +110,25 @@ def test_a_kill_and_an_emptied_queue_on_rabbitmq_and_postgresql(site, rabbitmq_u
             for priority in PRIORITIES:
                 connection.default_channel.queue_purge(queue_name("gpu", priority))
         here.wait_for_end(job)
+    assert content(tmp_path / "out") == content(expected.out)
+    assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
+
+
+def test_a_rabbitmq_that_is_killed_and_comes_back_empty(site, make_spec, tmp_path):
+    """Another node with an empty data folder takes its port: queues, bindings and messages are gone."""
+    expected = run_job(make_spec(out=str(tmp_path / "alone")))
+    port = servers.free_port()
+    here = site(broker=f"amqp://guest:guest@127.0.0.1:{port}//", LEXISEG_NOOP_S="0.1")
+    job = submit(here.ledger, make_spec(), shard_size=4).job
+    with contextlib.ExitStack() as stack:
+        with servers.rabbitmq_node(port=port):
+            stack.enter_context(here.up())
+            here.wait_for_done(job, 6)
+        found = counts(here.ledger, job.id)
+        assert found["queued"] > 8  # more than the worker holds: further messages are needed
+        with servers.rabbitmq_node(port=port):
+            here.wait_for_end(job)
+            stack.close()
     assert content(tmp_path / "out") == content(expected.out)
     assert verify(here.ledger, find_job(here.ledger, job.id)).is_whole
 
@@ -318,10 +355,13 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def test_a_dispatcher_that_cannot_send_leaves_shards_waiting(site, make_spec):
-    here = site(broker=f"redis://127.0.0.1:{servers.free_port()}/0")
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_dispatcher_that_cannot_send_leaves_shards_waiting_and_tells_no_password(site, make_spec, scheme):
+    port = servers.free_port()
+    here = site(broker=f"{scheme}://lexiseg:tr0ub4dor@127.0.0.1:{port}/0")
     job = submit(here.ledger, make_spec(), shard_size=10).job
     dispatcher = Dispatcher(here.ledger, make_app(here.settings), here.settings)
-    with pytest.raises(Exception, match="does not answer"):
+    with pytest.raises(JobError, match=f"{scheme}://127.0.0.1:{port}/0 does not answer") as caught:
         dispatcher.tick()
+    assert "tr0ub4dor" not in str(caught.value) and caught.value.code == Code.BROKER_UNAVAILABLE
     assert len(hand_out(here.ledger, get_job(here.ledger, job.id), 16)) == 5

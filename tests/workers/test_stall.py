@@ -11,10 +11,11 @@ from sqlalchemy import update
 
 from tests.llm_server import llm_server
 from tests.servers import free_port
-from workers.ledger import claim, open_ledger
-from workers.ledger.dispatch import hand_out, note_dispatcher
+from workers.ledger import claim, hand_on, open_ledger
+from workers.ledger.dispatch import begin_finalising, hand_out, note_dispatcher
 from workers.ledger.jobs import get_job
-from workers.ledger.schema import jobs, shards
+from workers.ledger.notes import MOVED
+from workers.ledger.schema import items, jobs, meta, shards
 from workers.queue.app import make_app
 from workers.queue.dispatch import Dispatcher
 from workers.queue.settings import QueueSettings
@@ -104,10 +105,48 @@ def test_the_language_model_is_down(tmp_path, old_job):
         assert reason(tmp_path, ledger, with_llm(server.url)) == "waiting"
 
 
+def at_its_end(ledger, job):
+    """All pictures are done, long ago, and nobody ends the job."""
+    with ledger.write() as connection:
+        connection.execute(update(items).values(state="done"))
+    assert begin_finalising(ledger, job)
+    with ledger.write() as connection:
+        connection.execute(update(meta).where(meta.c.key.startswith(MOVED)).values(value=repr(time.time() - 1000)))
+    return ledger, get_job(ledger, job.id)
+
+
+def test_nobody_ends_a_job_whose_pictures_are_done(tmp_path, old_job, caplog):
+    ledger, job = at_its_end(*old_job())
+    stall = find_stall(ledger, job, settings(tmp_path))
+    assert (stall.reason, "export" in stall.next_step) == ("waiting", True) and stall.seconds > 900
+    mine = settings(tmp_path, stall_s=0.05)
+    dispatcher = Dispatcher(ledger, make_app(mine), mine)
+    with caplog.at_level(logging.WARNING):
+        dispatcher.tick()
+        time.sleep(0.1)
+        dispatcher.tick()
+    assert f"job {job.id}: nothing has moved" in caplog.text and "worker export" in caplog.text
+
+
+def test_a_long_description_stage_is_not_taken_for_a_standstill_by_anybody(tmp_path, old_job):
+    """`show`, `doctor` and /metrics ask as the dispatcher does, and remember nothing between two looks."""
+    ledger, job = old_job()
+    with ledger.write() as connection:
+        connection.execute(update(items).values(told=None))
+    (entry, *_) = claim(ledger, 1, "me", 60, untold=True)
+    assert find_stall(ledger, job, settings(tmp_path)) is not None
+    hand_on(ledger, job.id, [(entry, "{}")])
+    assert find_stall(ledger, job, settings(tmp_path)) is None
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
 def test_no_worker_takes_messages(request, tmp_path, old_job, kind):
     from tests import servers
 
     with servers.redis_server(tmp_path) if kind == "redis" else servers.rabbitmq_server() as url:
-        assert reason(tmp_path, *old_job(), broker=url) == "no-worker"
+        ledger, job = old_job()
+        assert reason(tmp_path, ledger, job, broker=url) == "no-worker"
+        ledger, job = at_its_end(ledger, job)
+        assert reason(tmp_path, ledger, job, broker=url) == "no-worker"
+        assert "export" in find_stall(ledger, job, settings(tmp_path, broker=url)).message

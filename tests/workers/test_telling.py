@@ -351,6 +351,20 @@ def test_the_site_may_allow_fewer_and_what_was_said_before_is_kept(make_free, as
     assert told_number(ledger, job.id) == 2  # of three calls each
 
 
+def test_a_message_has_a_time_and_the_rest_of_its_shard_waits_for_the_next(make_free, ask, llm, ledger):
+    free = check_free(ask.model_copy(update={"parallel": 1}))
+    job = submit(ledger, make_free(free=free), shard_size=8).job
+    told = []
+    with closing(TellingWorker(ledger, lease_s=30, is_stopping=lambda: False, limit_s=0.001)) as teller:
+        while told[-1:] != [5] and len(told) < 20:
+            (shard,) = hand_out(ledger, job, 1)  # the dispatcher sends it again
+            teller.work(job.id, shard, job.digest[:16])
+            found = counts(ledger, job.id)
+            assert found["running"] == 0 and found["queued"] + found["failed"] == 8
+            told.append(told_number(ledger, job.id))
+    assert told == sorted(told) and len(told) > 2 and told[-1] == 5  # the others cannot be read
+
+
 def test_calls_that_were_counted_and_not_made_are_given_back(make_free, ask, ledger, hands, llm):
     job = submit(ledger, make_free(free=check_free(ask))).job
     asked = llm.calls

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, and_, bindparam, case, delete, insert, or_, s
 from parsers.errors import Code
 from parsers.files import canonical_json
 from workers.inputs import InputItem, item_of
+from workers.ledger.notes import note_moved
 from workers.ledger.schema import items, jobs, results, shards
 from workers.ledger.states import OPEN_ITEMS, ItemState, JobState, ShardState
 from workers.ledger.store import Ledger
@@ -132,6 +133,7 @@ def hand_on(ledger: Ledger, job_id: str, told: Sequence[tuple[Claim, str]]) -> C
         ours = [row.id for row in held if row.fence == handed[row.id][0].fence]
         if ours:
             connection.execute(_HAND_ON, [{"of": item_id, "said": handed[item_id][1]} for item_id in ours])
+            note_moved(connection, job_id)
         state = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one_or_none()
         if state == JobState.CANCELLED and ours:
             connection.execute(update(items).where(items.c.id.in_(ours)).values(state=ItemState.CANCELLED))

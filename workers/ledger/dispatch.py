@@ -6,18 +6,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from workers.ledger.claims import expire, settle_shards
 from workers.ledger.jobs import JobRow
+from workers.ledger.notes import NOTE, note_moved
 from workers.ledger.schema import items, jobs, meta, shards
 from workers.ledger.states import OPEN_ITEMS, ItemState, JobState, ShardState
 from workers.ledger.store import Ledger
 
 DISPATCHER = "dispatcher:"
 """How the keys of their signs of life begin."""
-NOTE = text("INSERT INTO meta (key, value) VALUES (:key, :value) "
-             "ON CONFLICT (key) DO UPDATE SET value = excluded.value")
 AHEAD_S = 60.0
 """A message that was sent later than so far in the future was sent before the clock was set back."""
 
@@ -141,10 +140,13 @@ def begin_finalising(ledger: Ledger, job: JobRow) -> bool:
         if connection.execute(select(items.c.id).where(left).limit(1)).first() is not None:
             return False
     with ledger.write() as connection:
-        return connection.execute(
+        begun = connection.execute(
             update(jobs).where(jobs.c.id == job.id, jobs.c.state == JobState.RUNNING, jobs.c.stage == job.stage,
                                ~select(items.c.id).where(left).exists())
             .values(state=JobState.FINALISING, lease_until=0)).rowcount == 1
+        if begun:
+            note_moved(connection, job.id)
+    return begun
 
 
 def needs_finaliser(ledger: Ledger, job: JobRow, lease_s: float) -> bool:
@@ -159,10 +161,13 @@ def needs_finaliser(ledger: Ledger, job: JobRow, lease_s: float) -> bool:
 
 
 def hold_finalising(ledger: Ledger, job_id: str, lease_s: float) -> bool:
-    """Lengthens the lease of who finalises; False if the job is not being finalised any more."""
+    """Lengthens the lease of who finalises and got on with it; False if the job is not being finalised any more."""
     with ledger.write() as connection:
-        return connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.FINALISING)
+        held = connection.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.FINALISING)
                                   .values(lease_until=time.time() + lease_s)).rowcount == 1
+        if held:
+            note_moved(connection, job_id)
+    return held
 
 
 def _is_free(now: float, lease_s: float) -> ColumnElement[bool]:

@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, 
 
 from parsers.errors import Code, JobError
 from workers.inputs import InputItem, item_of
+from workers.ledger.allowance import accept_failures, failed_number
+from workers.ledger.notes import forget_moves, note_moved
 from workers.ledger.schema import items, jobs, results, shards
 from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS, ItemState, JobState, ShardState
 from workers.ledger.store import Ledger
@@ -270,27 +272,33 @@ def stop_job(ledger: Ledger, job_id: str, code: str, message: str) -> None:
 
 def pause_job(ledger: Ledger, job: JobRow) -> None:
     """No further pictures are begun; a batch that is under way is finished. Raises JobError (`job-state`)."""
-    _move(ledger, job, (JobState.RUNNING,), JobState.PAUSED, "paused")
+    with ledger.write() as connection:
+        _move(connection, job, (JobState.RUNNING,), JobState.PAUSED, "paused")
 
 
 def resume_job(ledger: Ledger, job: JobRow) -> None:
     """Goes on with a job that was paused, was stopped, or whose sample is done. Raises JobError (`job-state`)."""
-    _move(ledger, job, (JobState.PAUSED, JobState.STOPPED, JobState.SAMPLED), JobState.RUNNING, "resumed",
-          stage=jobs.c.stage if job.state == JobState.STOPPED else ALL_STAGES, error_code=None, error=None)
-    with ledger.write() as connection:  # messages that came while it stood still were put aside
+    with ledger.write() as connection:
+        _move(connection, job, (JobState.PAUSED, JobState.STOPPED, JobState.SAMPLED), JobState.RUNNING, "resumed",
+              stage=jobs.c.stage if job.state == JobState.STOPPED else ALL_STAGES, error_code=None, error=None)
+        # messages that came while it stood still were put aside
         connection.execute(update(shards).where(shards.c.job_id == job.id, shards.c.state == ShardState.PUBLISHED)
                            .values(state=ShardState.WAITING))
+        note_moved(connection, job.id)
+        if job.error_code == Code.TOO_MANY_FAILURES:
+            accept_failures(connection, job.id, failed_number(connection, job.id))
 
 
 def cancel_job(ledger: Ledger, job: JobRow) -> int:
     """Takes back all pictures that are not begun and ends the job; how many were taken back. Finished masks stay.
     Raises JobError (`job-state`)."""
-    _move(ledger, job, tuple(state for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)),
-          JobState.CANCELLED, "cancelled", finished=time.time())
     with ledger.write() as connection:
+        _move(connection, job, tuple(state for state in JobState if state not in (JobState.DONE, JobState.CANCELLED)),
+              JobState.CANCELLED, "cancelled", finished=time.time())
         number = connection.execute(update(items).where(items.c.job_id == job.id, items.c.state == ItemState.QUEUED)
                                     .values(state=ItemState.CANCELLED, fence=items.c.fence + 1)).rowcount
         connection.execute(update(shards).where(shards.c.job_id == job.id).values(state=ShardState.CLOSED))
+        forget_moves(connection, job.id)
     return number
 
 
@@ -306,6 +314,8 @@ def retry_failed(ledger: Ledger, job: JobRow) -> int:
             connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_((
                 JobState.DONE, JobState.FINALISING, JobState.STOPPED))).values(
                     state=JobState.RUNNING, error_code=None, error=None, finished=None))
+            note_moved(connection, job.id)
+            accept_failures(connection, job.id, 0)
     return number
 
 
@@ -326,6 +336,7 @@ def forget_job(ledger: Ledger, job: JobRow) -> None:
         for table in (items, shards):
             connection.execute(delete(table).where(table.c.job_id == job.id))
         connection.execute(delete(jobs).where(jobs.c.id == job.id))
+        forget_moves(connection, job.id)
 
 
 def forget_new_items(ledger: Ledger, job: JobRow) -> None:
@@ -341,10 +352,10 @@ def open_items(ledger: Ledger, job_id: str) -> int:
             items.c.job_id == job_id, items.c.state.in_(OPEN_ITEMS))).scalar_one()
 
 
-def _move(ledger: Ledger, job: JobRow, allowed: Sequence[JobState], state: JobState, verb: str, **values: Any) -> None:
-    with ledger.write() as connection:
-        changed = connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(allowed))
-                                     .values(state=state, **values)).rowcount
+def _move(connection: Connection, job: JobRow, allowed: Sequence[JobState], state: JobState, verb: str,
+          **values: Any) -> None:
+    changed = connection.execute(update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_(allowed))
+                                 .values(state=state, **values)).rowcount
     if not changed:
         raise _state_error(job, verb)
 

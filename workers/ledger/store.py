@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from parsers.errors import Code, JobError
 from workers.ledger.schema import migrate
+from workers.logs import address, without_secrets
 
 BUSY_S = 60
 """Seconds that one writer of SQLite waits for another."""
@@ -127,8 +128,8 @@ def connect(url: str, *, connections: int = 2) -> Ledger:
             engine = create_engine(url, pool_pre_ping=True, pool_size=connections,
                                    connect_args={"connect_timeout": 10})
     except (OSError, ArgumentError, NoSuchModuleError, ImportError) as error:
-        raise unavailable(url.split("@")[-1], str(error)) from error
-    return Ledger(engine, engine.url.render_as_string(hide_password=True), file)
+        raise unavailable(address(url), str(error)) from error
+    return Ledger(engine, address(engine.url.render_as_string(hide_password=True)), file)
 
 
 def normal_url(url: str) -> str:
@@ -141,7 +142,8 @@ def normal_url(url: str) -> str:
 
 def unavailable(where: str, why: str) -> JobError:
     """The error for a database that does not answer."""
-    return JobError(Code.LEDGER_UNAVAILABLE, f"The ledger {where} cannot be used: {' '.join(why.split())[:300]}.",
+    why = " ".join(without_secrets(why).split())[:300]
+    return JobError(Code.LEDGER_UNAVAILABLE, f"The ledger {where} cannot be used: {why}.",
                     "A path in a folder in which you may write, or the URL of a PostgreSQL that answers.",
                     "Check LEXISEG_LEDGER and the server, then run the command again.")
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, select
 
 from workers.ledger import Ledger
-from workers.ledger.dispatch import NOTE
+from workers.ledger.notes import NOTE
 from workers.ledger.schema import meta
 
 DEVICES = "devices:"

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from parsers.errors import Code, JobError, LexisegError, MissingPackageError
 from workers.ledger import JobRow, JobState, Ledger
+from workers.ledger.allowance import stop_beyond_allowance
 from workers.ledger.clock import require_clock
 from workers.ledger.dispatch import (
     begin_finalising,
@@ -26,8 +27,9 @@ from workers.ledger.dispatch import (
     take_back,
     untold_shards,
 )
-from workers.ledger.jobs import active_jobs, told_number
+from workers.ledger.jobs import active_jobs, counts
 from workers.ledger.standstill import send_again
+from workers.logs import address, without_secrets
 from workers.queue.app import PRIORITIES, queue_name
 from workers.queue.settings import QueueSettings
 from workers.queue.stall import find_stall
@@ -35,6 +37,9 @@ from workers.queue.stall import find_stall
 DIGEST_LENGTH = 16
 """Characters of the job's digest in a message; enough to tell a message of another ledger."""
 TICK_S = 0.1
+END_S_PER_PICTURE = 2.0
+"""Of the time after which a process that ends a job is taken for hung: reading the files of a picture, and writing its
+mask anew in a job without names, takes far less."""
 RETRY_S = 5.0
 """Between attempts to reach a ledger or a queue that does not answer."""
 
@@ -49,8 +54,6 @@ class Dispatcher:
         self._next_reap = 0.0
         self._watched: dict[str, float] = {}
         """Job to the monotonic time of the last look whether it stands still."""
-        self._told: dict[str, int] = {}
-        """Job to its number of described pictures at that look."""
         self.wants_llm = False
         """Somebody is needed who says what pictures show."""
         self._errors = _connection_errors(app)
@@ -71,26 +74,26 @@ class Dispatcher:
         found = active_jobs(self._ledger)
         self._watch(found)
         for job in found:
+            if stop_beyond_allowance(self._ledger, job):
+                log.warning("job %s: more pictures failed than it allows; it is stopped", job.id)
+                continue
             if job.state == JobState.RUNNING:
                 self._publish(job)
                 if begin_finalising(self._ledger, job):
                     log.info("job %s: all pictures are done", job.id)
             if needs_finaliser(self._ledger, job, self._settings.lease_s):
-                self._send("finalise", "export", job, job.id, job.digest[:DIGEST_LENGTH])
+                pictures = sum(counts(self._ledger, job.id).values())
+                self._send("finalise", "export", job, job.id, job.digest[:DIGEST_LENGTH],
+                           limit_s=self._settings.shard_limit_s + END_S_PER_PICTURE * pictures)
         return bool(found)
 
     def _watch(self, found: Sequence[JobRow]) -> None:
         """Reports jobs that stand still, each once in `stall_s`, and sends messages again that may be lost."""
         self._watched = {job.id: self._watched.get(job.id, time.monotonic()) for job in found}
-        self._told = {job_id: told for job_id, told in self._told.items() if job_id in self._watched}
         for job in found:
             if time.monotonic() - self._watched[job.id] < self._settings.stall_s:
                 continue
             self._watched[job.id] = time.monotonic()
-            told, before = told_number(self._ledger, job.id), self._told.get(job.id)
-            self._told[job.id] = told
-            if before is not None and told > before:  # descriptions are made, and masks come later
-                continue
             stall = find_stall(self._ledger, job, self._settings)
             if stall is not None:
                 log.warning("job %s: nothing has moved for %.0f s [%s] %s Next: %s", job.id, stall.seconds,
@@ -129,19 +132,21 @@ class Dispatcher:
                 take_back(self._ledger, shard_ids[number:])
                 raise
 
-    def _send(self, task: str, kind: str, job: JobRow, *arguments: object) -> None:
+    def _send(self, task: str, kind: str, job: JobRow, *arguments: object, limit_s: float | None = None) -> None:
+        """limit_s: after which the process that does it is killed; None: that of the task."""
         priority = job.priority if job.priority in PRIORITIES else "batch"
         with self._reaching():
             self._app.send_task(f"lexiseg.{task}", args=arguments, queue=queue_name(kind, priority),
-                                argsrepr="", kwargsrepr="", retry=False, ignore_result=True)
+                                argsrepr="", kwargsrepr="", retry=False, ignore_result=True,
+                                time_limit=limit_s)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
             yield
         except self._errors as error:
-            raise JobError(Code.BROKER_UNAVAILABLE, f"The queue {self._settings.broker} does not answer: {error}.",
-                           "A server that runs, or the broker filesystem.",
+            raise JobError(Code.BROKER_UNAVAILABLE, f"The queue {address(self._settings.broker)} does not answer: "
+                           f"{without_secrets(str(error))}.", "A server that runs, or the broker filesystem.",
                            "Start it, or correct LEXISEG_BROKER; the ledger keeps every job.") from error
 
 

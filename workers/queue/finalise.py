@@ -21,6 +21,7 @@ from workers.failpoints import reach
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import hold_finalising
 from workers.ledger.jobs import counts, finished_rows, get_job, last_finished, locate, requeue, stop_job
+from workers.ledger.notes import forget_moves
 from workers.ledger.schema import items, jobs, results
 from workers.outputs import FOLDERS, LineFile, job_timing, require_room, timing, write_classes, write_job
 from workers.queue.numbers import job_vocabulary, number_masks
@@ -65,6 +66,7 @@ def finalise(ledger: Ledger, job_id: str, *, lease_s: float, min_free_mb: float 
             update(jobs).where(jobs.c.id == job_id, jobs.c.state == JobState.FINALISING)
             .values(state=JobState.SAMPLED if job.stage == 0 else JobState.DONE, finished=time.time(),
                     files=json.dumps(files), lease_until=None)).rowcount
+        forget_moves(connection, job_id)
     ledger.sync()
     reach("finalised")
     return bool(done)

@@ -6,6 +6,7 @@ import os
 import platform
 
 from parsers.errors import LexisegError
+from workers.logs import without_secrets
 from workers.queue.app import PRIORITIES, make_app, queue_name
 from workers.queue.settings import QueueSettings
 
@@ -21,7 +22,7 @@ def broker_problem(settings: QueueSettings, timeout_s: float = 2.0) -> str | Non
     except LexisegError as error:
         return error.given
     except Exception as error:  # each transport has errors of its own
-        return f"{type(error).__name__}: {str(error)[:200]}"
+        return f"{type(error).__name__}: {without_secrets(str(error))[:200]}"
     return None
 
 

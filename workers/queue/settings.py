@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from parsers.errors import Code, SettingError
+from workers.logs import address
 
 SERVERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
 """How the addresses of brokers begin: Redis and RabbitMQ."""
@@ -34,13 +35,14 @@ class QueueSettings:
     stale_s: float = 120.0
     """Seconds after which a message that nobody has begun is sent again; twice as long after each time."""
     stall_s: float = 300.0
-    """Seconds without a result after which a job that is running is reported as stalled, and its messages are sent
-    again if they may be lost."""
+    """Seconds without a result, a description or a step of its end after which a job is reported as stalled, and its
+    messages are sent again if they may be lost."""
     window: int = 16
     """Shards of one job that are under way at once. Small, so that pausing and other jobs act fast."""
     shard_limit_s: float = 600.0
-    """Seconds after which a shard's process is taken for hung and killed; below the hour after which Redis would send
-    its message a second time."""
+    """Seconds after which a shard's process is taken for hung and killed (while its pictures are described: the rest
+    of the shard waits for the next message); below the hour after which a broker would send its message a second
+    time."""
 
     min_free_mb: float = 200.0
     """Megabytes that stay free where OUT is and where an SQLite ledger is: with less, a job is stopped before the disk
@@ -62,7 +64,7 @@ class QueueSettings:
                 raise SettingError(Code.SETTING_INVALID, f"LEXISEG_{name.upper()} is {value}.",
                                    f"A number above 0 and at most {limit}.", "Leave it out for the default.")
         if self.broker != "filesystem" and not self.broker.startswith(SERVERS):
-            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {self.broker.split('@')[-1]!r}.",
+            raise SettingError(Code.SETTING_INVALID, f"LEXISEG_BROKER is {address(self.broker)!r}.",
                                f"filesystem, or an address that begins with {', '.join(SERVERS)}.",
                                "Leave it out for the default.")
 

@@ -13,6 +13,7 @@ from workers.ledger import JobRow, Ledger
 from workers.ledger.dispatch import dispatchers
 from workers.ledger.schema import results
 from workers.ledger.standstill import standstill
+from workers.ledger.states import JobState
 from workers.queue.health import broker_problem, count_workers
 from workers.queue.settings import QueueSettings
 
@@ -28,7 +29,7 @@ class Stall:
 
     job: str
     seconds: float
-    """Without a result."""
+    """Without a result, a description, or a step of its end."""
     reason: str
     """The likeliest, one of REASONS."""
     message: str
@@ -55,6 +56,8 @@ def _reason(ledger: Ledger, job: JobRow, settings: QueueSettings, held: int, pub
     if not any(time.time() - at < SILENT_S for at in signs.values()):
         return ("no-dispatcher", "No dispatcher has given a sign of life, so no message is sent.",
                 "lexiseg up, or lexiseg dispatch")
+    if job.state == JobState.FINALISING:
+        return _reason_of_end(settings)
     if job.error_code is not None:
         return "worker-refuses", str(job.error), f"lexiseg jobs show {job.id}"
     llm = (json.loads(job.spec).get("free") or {}).get("llm") or ""
@@ -70,6 +73,14 @@ def _reason(ledger: Ledger, job: JobRow, settings: QueueSettings, held: int, pub
         return "others-first", "The workers are busy with other jobs.", "lexiseg jobs list"
     return ("waiting", f"Messages of {published} shards are under way and nobody begins them; they may be lost and are "
             "sent again.", "Wait; then look at the logs of the workers.")
+
+
+def _reason_of_end(settings: QueueSettings) -> tuple[str, str, str]:
+    """Of a job whose pictures are done: whoever ends it says so every third of a lease."""
+    if count_workers(settings, "export") == 0:
+        return "no-worker", "No worker export takes messages.", "lexiseg up, or lexiseg worker export"
+    return ("waiting", "Its pictures are done, and nobody begins its end or goes on with it; the message is sent again "
+            "and again.", "lexiseg up, or lexiseg worker export; then look at the log of that worker.")
 
 
 def _somebody_works(ledger: Ledger, seconds: float) -> bool:

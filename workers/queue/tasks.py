@@ -90,7 +90,7 @@ def teller(pid: int) -> TellingWorker:
     """The language models of this process."""
     settings = read_settings()
     return TellingWorker(child_ledger(pid), lease_s=settings.lease_s, is_stopping=is_stopping,
-                         max_calls=settings.max_llm_calls)
+                         max_calls=settings.max_llm_calls, limit_s=settings.shard_limit_s)
 
 
 @shared_task(name="lexiseg.tell", ignore_result=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -36,9 +37,11 @@ class TellingWorker:
     that none is asked for twice."""
 
     def __init__(self, ledger: Ledger, *, lease_s: float, is_stopping: Callable[[], bool],
-                 max_calls: int = sys.maxsize) -> None:
-        """max_calls: of the language model that one job may make, whatever it asks for itself."""
+                 max_calls: int = sys.maxsize, limit_s: float = math.inf) -> None:
+        """max_calls: of the language model that one job may make, whatever it asks for itself. limit_s: for a message;
+        then the answers that are there are handed in and the rest of its shard waits for another one."""
         self._ledger, self._lease_s, self._is_stopping, self._max_calls = ledger, lease_s, is_stopping, max_calls
+        self._limit_s = limit_s
         self._open: dict[CandidateFree, Telling] = {}
         self._stack = ExitStack()
         self._opening = threading.Lock()
@@ -54,7 +57,8 @@ class TellingWorker:
         if free is None:
             return
         try:
-            while not self._is_stopping() and self._work_claim(job, shard_id, free):
+            until = time.monotonic() + self._limit_s
+            while not self._is_over(until) and self._work_claim(job, shard_id, free, until):
                 pass
         except JobError as error:
             note_problem(self._ledger, job_id, error.code, str(error))
@@ -70,8 +74,11 @@ class TellingWorker:
         """Gives up the language model."""
         self._stack.close()
 
-    def _work_claim(self, job: JobRow, shard_id: int, free: CandidateFree) -> bool:
-        """One claim; True if another one may follow."""
+    def _is_over(self, until: float) -> bool:
+        return self._is_stopping() or time.monotonic() >= until
+
+    def _work_claim(self, job: JobRow, shard_id: int, free: CandidateFree, until: float) -> bool:
+        """One claim; True if another one may follow. until: monotonic time."""
         owner = f"{process_name()}:{uuid.uuid4().hex[:12]}"
         claims = claim(self._ledger, shard_id, owner, self._lease_s, untold=True)
         if not claims:
@@ -86,10 +93,11 @@ class TellingWorker:
                     for entry, said in zip(claims, answers, strict=True):
                         reach("told")
                         ready.append((entry, said))
-                        if len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S:
+                        if (len(ready) >= COMMIT_ITEMS or time.monotonic() - since >= COMMIT_S
+                                or time.monotonic() >= until):
                             state = self._hand_in(job, ready)
                             ready, since = [], time.monotonic()
-                            if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_stopping():
+                            if state not in (JobState.RUNNING, JobState.SUBMITTING) or self._is_over(until):
                                 return False
                 except LlmError:
                     self._hand_in(job, ready)

@@ -18,10 +18,11 @@ import warnings
 from typing import Any
 
 from celery.platforms import SecurityWarning
-from celery.signals import worker_process_init
+from celery.signals import setup_logging, worker_process_init
 
 from agents.offline import latch
 from workers.description import code_digest
+from workers.logs import log_to_stderr
 from workers.queue.app import KINDS, PRIORITIES, make_app, queue_name
 from workers.queue.health import worker_name
 from workers.queue.settings import read_settings
@@ -29,6 +30,8 @@ from workers.queue.settings import read_settings
 TELLING_SHARDS = 2
 """That a process asks about at once: the next one fills the gaps at the end of one. The questions in flight are those
 that the language model's settings allow, whichever shard they come from."""
+EXPORT_TASKS = 50
+"""Ends of jobs after which a process is replaced by a fresh one; that of `gpu` keeps its model and stays."""
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that this process gets when its parent dies."""
 
@@ -48,8 +51,16 @@ def begin_child(**_: Any) -> None:
     vars(multiprocessing.current_process())["_config"]["daemon"] = False
 
 
+def pool_options(kind: str) -> dict[str, Any]:
+    """How a worker of a kind works, as Celery has it."""
+    if kind == "llm":
+        return {"pool": "threads", "concurrency": TELLING_SHARDS}
+    return {"pool": "prefork", "concurrency": 1} | ({"max_tasks_per_child": EXPORT_TASKS} if kind == "export" else {})
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Runs until it is stopped: SIGTERM lets the batch under way finish, SIGQUIT does not."""
+    """Runs until it is stopped: SIGTERM lets the batch under way finish, SIGQUIT does not. Warnings are logged as JSON,
+    or as text where somebody supervises the worker at a terminal."""
     parser = argparse.ArgumentParser(prog="python -m workers.queue.worker", description=__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--name", default="1")
@@ -57,6 +68,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--supervisor", type=int, metavar="PID")
     given = parser.parse_args(arguments)
     latch()
+
+    @setup_logging.connect(weak=False)  # in place of what Celery would set up, in the child, too
+    def log_without_secrets(**_: Any) -> None:
+        log_to_stderr(as_json=given.supervisor is None)
+
     if given.supervisor is not None:
         die_with_parent(signal.SIGTERM)
         if os.getppid() != given.supervisor:
@@ -70,8 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     app.conf.include = [*app.conf.include, *given.include]
     queues = ",".join(queue_name(given.kind, priority) for priority in PRIORITIES)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # it tells root of pickle, which is not accepted here
-    pool, concurrency = ("threads", TELLING_SHARDS) if given.kind == "llm" else ("prefork", 1)
-    worker = app.Worker(pool=pool, concurrency=concurrency, hostname=worker_name(given.kind, given.name),
+    worker = app.Worker(**pool_options(given.kind), hostname=worker_name(given.kind, given.name),
                         queues=queues, loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True,
                         without_heartbeat=True)
     worker.start()

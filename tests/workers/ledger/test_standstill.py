@@ -8,11 +8,19 @@ import pytest
 from sqlalchemy import update
 
 from parsers.errors import Code, JobError
-from workers.ledger import claim, open_ledger
+from workers.ledger import claim, hand_on, open_ledger
 from workers.ledger.clock import clock_ahead_s, require_clock
-from workers.ledger.dispatch import dispatchers, hand_out, note_dispatcher
-from workers.ledger.jobs import get_job
-from workers.ledger.schema import jobs, meta, shards
+from workers.ledger.dispatch import (
+    begin_finalising,
+    dispatchers,
+    hand_out,
+    hold_finalising,
+    needs_finaliser,
+    note_dispatcher,
+)
+from workers.ledger.jobs import cancel_job, get_job, pause_job, resume_job, retry_failed
+from workers.ledger.notes import MOVED, noted_move
+from workers.ledger.schema import items, jobs, meta, shards
 from workers.ledger.standstill import send_again, standstill
 
 
@@ -54,6 +62,67 @@ def test_what_nobody_works_on_is_sent_again(ledger, make_job):
     claim(ledger, ids[0], "me", 30)
     assert send_again(ledger, job) == len(ids) - 1
     assert sorted(hand_out(ledger, job, 16)) == sorted(ids[1:])
+
+
+def age_notes(ledger, seconds):
+    """What was noted of jobs was noted so long ago."""
+    with ledger.write() as connection:
+        connection.execute(update(meta).where(meta.c.key.startswith(MOVED)).values(value=repr(time.time() - seconds)))
+
+
+def test_a_job_whose_pictures_are_described_gets_on(ledger, make_job):
+    job = make_job()
+    with ledger.write() as connection:
+        connection.execute(update(items).values(told=None))
+    (shard, *_) = hand_out(ledger, job, 16)
+    job = age(ledger, job, 100)
+    claims = claim(ledger, shard, "me", 30, untold=True)
+    assert standstill(ledger, job, 60) is not None
+    hand_on(ledger, job.id, [(claims[0], "{}")])
+    assert standstill(ledger, job, 60) is None
+    age_notes(ledger, 80)
+    assert 79 < standstill(ledger, job, 60).seconds < 90
+
+
+def test_a_job_at_its_end_stands_still_when_nobody_ends_it(ledger, make_job):
+    job = age(ledger, make_job(), 100)
+    with ledger.write() as connection:
+        connection.execute(update(items).values(state="done"))
+    assert begin_finalising(ledger, job)
+    job = get_job(ledger, job.id)
+    assert job.state == "finalising" and standstill(ledger, job, 60) is None
+    age_notes(ledger, 80)
+    assert needs_finaliser(ledger, job, 30)  # a message is under way, and nobody takes it
+    assert standstill(ledger, job, 60).seconds > 79
+    hold_finalising(ledger, job.id, 30)
+    assert standstill(ledger, job, 60) is None
+
+
+@pytest.mark.parametrize("how", [pause_job, None])
+def test_a_job_that_is_set_going_again_has_time(ledger, make_job, how):
+    job = make_job()
+    ids = hand_out(ledger, job, 16)
+    job = age(ledger, job, 100)
+    assert len(ids) == 3 and standstill(ledger, job, 60) is not None
+    if how is None:
+        with ledger.write() as connection:
+            connection.execute(update(items).values(state="failed"))
+        assert retry_failed(ledger, job) == 10
+    else:
+        how(ledger, job)
+        resume_job(ledger, get_job(ledger, job.id))
+    assert standstill(ledger, get_job(ledger, job.id), 60) is None
+
+
+def test_notes_go_with_their_job(ledger, make_job):
+    job = make_job()
+    pause_job(ledger, job)
+    resume_job(ledger, get_job(ledger, job.id))
+    with ledger.read() as connection:
+        assert noted_move(connection, job.id) > 0
+    cancel_job(ledger, job)
+    with ledger.read() as connection:
+        assert noted_move(connection, job.id) == 0
 
 
 def test_dispatchers_give_signs_of_life_and_old_ones_are_forgotten(ledger):
