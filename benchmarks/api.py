@@ -3,6 +3,8 @@
 Starts `lexiseg serve` on loopback with a new ledger, then clients that each ask once a second: nine in ten for the
 status of a job, one in ten submits one. Prints requests, failures, the 50th and 99th percentile of the answer times,
 and the processor time that the server took for a request. --ledger: a PostgreSQL instead of an SQLite file.
+Exit code 1 where an answer was a failure of the server (5xx) or none came, or where the 99th percentile of status is
+above 300 ms.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
+STATUS_P99_MS = 300.0
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api", description=__doc__)
@@ -31,7 +35,19 @@ def main() -> None:
     parser.add_argument("--ledger", metavar="URL", help="postgresql://user@host/name of its own")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), given.clients, given.seconds, given.ledger), indent=2))
+        found = measure(Path(folder), given.clients, given.seconds, given.ledger)
+    print(json.dumps(found, indent=2))
+    if problems := problems_in(found):
+        sys.exit("\n".join(problems))
+
+
+def problems_in(found: dict) -> list[str]:
+    """What is not as it is promised, in words."""
+    problems = [f"{number} answers {status}" for status, number in found["failures"].items()
+                if status.startswith("5")]
+    if found["status"]["p99_ms"] > STATUS_P99_MS:
+        problems.append(f"the 99th percentile of status is {found['status']['p99_ms']} ms, above {STATUS_P99_MS} ms")
+    return problems
 
 
 def measure(folder: Path, clients: int, seconds: float, ledger: str | None = None) -> dict:

@@ -65,7 +65,7 @@ def segment(
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
-    device: o.Device = "auto", json: o.AsJson = False,
+    device: o.Device = "auto", max_failures: o.MaxFailures = None, json: o.AsJson = False,
 ) -> None:
     """Segment pictures with the names you give.
 
@@ -82,7 +82,7 @@ def segment(
                                                                    llm_calls))
     failed = run_segment(inputs, names, out, free=free, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
-                         device=device, as_json=json)
+                         device=device, as_json=json, max_failures=max_failures)
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -406,13 +406,16 @@ def models_pull(
     repository: Annotated[str | None, typer.Option("--from", metavar="REPOSITORY", help="Another repository with the "
                                                    "same kind of model.")] = None,
     revision: Annotated[str, typer.Option("--revision", help="A branch, tag or commit of it.")] = "main",
+    tower_revision: Annotated[str | None, typer.Option("--tower-revision", help="The same of the image tower of "
+                                                       "llava-phi2, which has a repository of its own. [default: main]",
+                                                       show_default=False)] = None,
     endpoint: Annotated[str, typer.Option("--endpoint", metavar="URL", help="The hub, or a mirror of it.")]
     = "https://huggingface.co",
 ) -> None:
     """Download a model, on a host with internet; the only command that needs one."""
     from service.pull import pull
 
-    pull(name, to, repository=repository, revision=revision, endpoint=endpoint)
+    pull(name, to, repository=repository, revision=revision, tower_revision=tower_revision, endpoint=endpoint)
 
 
 @models_app.command("convert-simseg")

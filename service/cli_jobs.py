@@ -37,7 +37,7 @@ def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path
           llm_model: str | None, store: str | None, llm_timeout: float | None, llm_parallel: int | None,
           llm_calls: int | None, subclasses: int | None, draft: bool, overlay: bool, confidence: bool, device: str,
           variant: str | None, ensemble: str | None, refine: str | None, tile: int | None, overlap: float | None,
-          precision: str | None, **_: object) -> JobSpec:
+          precision: str | None, max_failures: int | None = None, **_: object) -> JobSpec:
     """The job that the options of a command describe. Raises LexisegError."""
     from service import jobs
 
@@ -49,7 +49,8 @@ def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path
     free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel,
                                                                    llm_calls))
     return jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend, settings=settings,
-                          preset=preset, refine=refinement, overlay=overlay, confidence=confidence, device=device)
+                          preset=preset, refine=refinement, overlay=overlay, confidence=confidence, device=device,
+                          max_failures=max_failures)
 
 
 @jobs_app.command("submit")
@@ -63,7 +64,7 @@ def jobs_submit(
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
-    device: o.Device = "auto", priority: Priority = "batch", json: o.AsJson = False,
+    device: o.Device = "auto", max_failures: o.MaxFailures = None, priority: Priority = "batch", json: o.AsJson = False,
 ) -> None:
     """Enter a job, or more pictures for the job that --out has already."""
     spec = _spec(**locals())
@@ -85,7 +86,7 @@ def jobs_sample(
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False,
-    device: o.Device = "auto", json: o.AsJson = False,
+    device: o.Device = "auto", max_failures: o.MaxFailures = None, json: o.AsJson = False,
 ) -> None:
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
     spec = _spec(**locals())

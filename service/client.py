@@ -24,6 +24,9 @@ RETRIES = 4
 
 
 LATER = (429, 503)
+Objects = list[dict[str, Any]]
+"""Within the client `list` is a verb."""
+Names = list[str]
 
 
 class SiteError(Exception):
@@ -38,7 +41,10 @@ class Client:
     """One site. All methods raise SiteError; answers are the JSON of the API as it is."""
 
     def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 90.0) -> None:
+        """timeout_s: without a sign of the site. `export`, `verify`, `estimate` and `build_vocabulary`, which may take
+        an hour of silence, wait for their answer without end and are not sent again."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._endless = httpx.Timeout(timeout_s, read=None)
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
 
     def __enter__(self) -> Self:
@@ -50,23 +56,28 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def submit(self, *, inputs: list[str], vocabulary: str | dict[str, Any] | None = None,
+    def submit(self, *, inputs: Names, vocabulary: str | dict[str, Any] | None = None,
                free: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         """Enters a job with a vocabulary, or without names: `free` holds the fields of FreeRequest ({} for the site's
         language model). options are the other fields of JobRequest (out, backend, model, refine, sample ...).
 
         Without `out` a name is chosen here, so that a request that is sent again, because its answer was lost, is known
         as the same job."""
-        named = {"vocabulary": vocabulary} if free is None else {"free": free}
         options = {"out": f"job-{secrets.token_hex(4)}"} | options
-        return self._json("POST", "/v1/jobs", json={"inputs": inputs, **named, **options})
+        return self._json("POST", "/v1/jobs", json=_request(inputs, vocabulary, free, options))
 
-    def sample(self, *, inputs: list[str], count: int = 50, **options: Any) -> dict[str, Any]:
+    def estimate(self, *, inputs: Names, vocabulary: str | dict[str, Any] | None = None,
+                 free: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        """What the job that `submit` would enter would take: pictures and unreadable files are counted, time and room
+        reckoned from earlier jobs of the site like it."""
+        return self._once("POST", "/v1/jobs/estimate", json=_request(inputs, vocabulary, free, options))
+
+    def sample(self, *, inputs: Names, count: int = 50, **options: Any) -> dict[str, Any]:
         """Enters a job of which so many pictures are done first; look at them, then `resume`. options: those of
         `submit`."""
         return self.submit(inputs=inputs, sample=count, **({"priority": "interactive"} | options))
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def list(self) -> Objects:
         """The newest jobs."""
         return self._json("GET", "/v1/jobs")["jobs"]
 
@@ -116,7 +127,7 @@ class Client:
 
     def verify(self, job: str) -> dict[str, Any]:
         """Whether all files of a job are as they were written; reads every one of them."""
-        return self._json("POST", f"/v1/jobs/{job}/verify")
+        return self._once("POST", f"/v1/jobs/{job}/verify")
 
     def items(self, job: str, **filters: Any) -> Iterator[dict[str, Any]]:
         """The pictures of a job by name; filters: state, code, prefix."""
@@ -146,7 +157,7 @@ class Client:
         .jsonl: FOLDER/NAME is then `descriptions` of a job without names."""
         return self._json("PUT", f"/v1/uploads/{folder}/{name or picture.name}", content=picture.read_bytes())
 
-    def uploads(self, folder: str) -> list[str]:
+    def uploads(self, folder: str) -> Names:
         """Names of the pictures that arrived in a folder."""
         return self._json("GET", f"/v1/uploads/{folder}")["names"]
 
@@ -160,12 +171,12 @@ class Client:
 
     def export(self, job: str, format: str, to: Path, **options: Any) -> dict[str, Any]:
         """Has an export written and saves its files into a folder."""
-        found = self._json("POST", f"/v1/jobs/{job}/exports", json={"format": format, **options})
+        found = self._once("POST", f"/v1/jobs/{job}/exports", json={"format": format, **options})
         for path in found["files"]:
             self._save(f"/v1/jobs/{job}/exports/{format}", {"path": path}, to / path)
         return found
 
-    def vocabularies(self) -> list[str]:
+    def vocabularies(self) -> Names:
         """Names of the stored vocabularies."""
         return self._json("GET", "/v1/vocabularies")["names"]
 
@@ -179,7 +190,7 @@ class Client:
 
     def build_vocabulary(self, name: str, *, subclasses: int = 7, clusters: bool = False) -> dict[str, Any]:
         """Lets the site's language model add to a stored vocabulary; takes seconds for each class."""
-        return self._json("POST", f"/v1/vocabularies/{name}/build", json={"subclasses": subclasses,
+        return self._once("POST", f"/v1/vocabularies/{name}/build", json={"subclasses": subclasses,
                                                                           "clusters": clusters})
 
     def freeze_vocabulary(self, name: str) -> dict[str, Any]:
@@ -190,12 +201,17 @@ class Client:
         """Takes away one that is not frozen."""
         self._json("DELETE", f"/v1/vocabularies/{name}")
 
-    def _json(self, method: str, path: str, **given: Any) -> Any:
+    def _once(self, method: str, path: str, **given: Any) -> Any:
+        """What takes long, and would only meet itself if it were sent again while the site still does it."""
+        return self._json(method, path, repeats=0, timeout=self._endless, **given)
+
+    def _json(self, method: str, path: str, *, repeats: int = RETRIES, **given: Any) -> Any:
+        """repeats: times that it is sent again where no answer comes."""
         for attempt in range(RETRIES + 1):
             try:
                 response = self._http.request(method, path, **given)
             except httpx.TransportError as error:
-                if attempt == RETRIES:
+                if attempt >= repeats:
                     raise self._unreachable(error) from error
                 time.sleep(0.2 * 2 ** attempt)
                 continue
@@ -229,6 +245,13 @@ class Client:
             raise SiteError(response.status_code, error["code"], error["message"], error.get("next_step"))
         except (ValueError, KeyError, TypeError):
             raise SiteError(response.status_code, "http", response.text[:300] or response.reason_phrase, None) from None
+
+
+def _request(inputs: Names, vocabulary: str | dict[str, Any] | None, free: dict[str, Any] | None,
+             options: dict[str, Any]) -> dict[str, Any]:
+    """The body of a JobRequest."""
+    named = {"vocabulary": vocabulary} if free is None else {"free": free}
+    return {"inputs": inputs, **named, **options}
 
 
 def _patience_s(response: httpx.Response) -> float:

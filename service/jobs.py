@@ -44,11 +44,12 @@ def the_ledger() -> Iterator[Ledger]:
 
 def make_spec(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None, backend: str,
               settings: dict[str, Any], preset: str, refine: str, overlay: bool, confidence: bool,
-              device: str, free: CandidateFree | None = None) -> JobSpec:
+              device: str, free: CandidateFree | None = None, max_failures: int | None = None) -> JobSpec:
     """The description of a job from the options of a command. Raises LexisegError."""
     return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
                    model=str(resolve_model(model, backend)), settings=settings, preset=preset,
-                   refine=cast(Any, refine), overlay=overlay, confidence=confidence, device=device)
+                   refine=cast(Any, refine), overlay=overlay, confidence=confidence, device=device,
+                   max_failures=max_failures)
 
 
 def submit(spec: JobSpec, *, priority: str, sample: int | None = None, as_json: bool = False) -> Submitted:

@@ -56,6 +56,8 @@ Precision = Annotated[str | None, typer.Option("--precision", help="Of the image
                                                "auto: bfloat16 on a GPU that computes in it.")]
 Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larger than the model needs: faster; masks "
                                      "keep their size, their borders may differ slightly.")]
+MaxFailures = Annotated[int | None, typer.Option("--max-failures", min=0, metavar="N", help="Stop when more than N "
+                                                 "pictures failed. Never if left out.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
                                          "server (several with commas). [default: LEXISEG_LLM, else pocket]")]

@@ -7,6 +7,7 @@ import logging
 
 from parsers.errors import Code, MissingPackageError, SettingError
 from service.console import console, say
+from workers.logs import JsonLines
 
 LOOPBACK_NAMES = {"localhost"}
 
@@ -17,7 +18,6 @@ def serve(host: str, port: int) -> None:
         import uvicorn
 
         from service.api.app import create_app
-        from service.api.guard import JsonLines
         from service.api.patience import patient_protocol
         from service.api.settings import read_api_settings
         from service.api.tokens import read_tokens
@@ -37,7 +37,7 @@ def serve(host: str, port: int) -> None:
         + (f"{len(tokens)} tokens" if tokens else "open to everyone on this machine") + ". Ctrl-C stops it.",
         stderr=True)
     uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, server_header=False,
-                http=patient_protocol(settings.head_timeout_s), timeout_keep_alive=15, limit_concurrency=1000,
+                http=patient_protocol(settings.head_timeout_s), timeout_keep_alive=15,
                 h11_max_incomplete_event_size=64 << 10, timeout_graceful_shutdown=5)
 
 

@@ -78,7 +78,8 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def on_http(_request: Request, error: HTTPException) -> JSONResponse:
-        response = answer(error.status_code, Failure(code="http", message=str(error.detail)))
+        response = answer(error.status_code, Failure(code="http", message=str(error.detail),
+                                                     next_step="GET /openapi.json describes every route."))
         response.headers.update(error.headers or {})
         return response
 

@@ -1,4 +1,4 @@
-"""Exports of finished jobs over HTTP. An export appears whole or not at all, so asking again is safe."""
+"""Exports of finished jobs and samples over HTTP. An export appears whole or not at all, so asking again is safe."""
 
 from __future__ import annotations
 
@@ -58,11 +58,14 @@ def _answer(folder: Path, format: str) -> ExportAnswer:
 
 @router.post("", status_code=201, responses=responses(404, 409, 507))
 def make_export(site: Submitter, job_id: JobId, request: ExportRequest) -> ExportAnswer:
-    """Write an export and list its files. One is made at a time; another one is told to come back."""
+    """Write an export of a job that is done, or of its sample, and list its files; it takes minutes for many thousand
+    pictures. One is made at a time; another one is told to come back."""
     job = site.job(job_id)
     folder = _folder(site, job, request.format)
-    if job.state != JobState.DONE:
-        raise ApiError(409, Code.JOB_STATE, f"The job {job.id} is {job.state}.", "Wait until it is done.")
+    if job.state not in (JobState.DONE, JobState.SAMPLED):
+        raise ApiError(409, Code.JOB_STATE, f"The job {job.id} is {job.state}.",
+                       "Wait until it is done, or its sample is.")
+    site.check_disk()
     if not _making.acquire(blocking=False):
         raise ApiError(429, "too-many", "Another export is being written.", "Ask again in half a minute.")
     try:

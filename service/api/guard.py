@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from parsers.errors import LexisegError
-from service.api.errors import Failure, answer
+from service.api.errors import ApiError, Failure, answer
 from service.api.settings import ApiSettings
 from service.api.site import Site
 from service.api.tokens import who
@@ -19,20 +18,7 @@ from service.api.tokens import who
 OPEN_PATHS = ("/health/live", "/health/ready", "/openapi.json")
 """What may be asked without a token."""
 UPLOADS = re.compile(r"^/v1/(uploads/|segment$)")
-_SECRETS = re.compile(r"(?i)(bearer\s+|://[^/@\s:]*:)[^\s@\"']+")
 log = logging.getLogger("lexiseg.api")
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line. Passwords in URLs and bearer tokens are blotted out wherever they appear."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {"time": round(record.created, 3), "level": record.levelname.lower(),
-                                "logger": record.name, "message": record.getMessage()}
-        line |= getattr(record, "fields", {})
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return _SECRETS.sub(r"\1***", json.dumps(line, ensure_ascii=False, default=str))
 
 
 class Door:
@@ -77,7 +63,8 @@ def _bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 class BodyLimit:
-    """Stops bodies that are too long (413) or arrive too slowly (408), whatever their headers say."""
+    """Stops bodies that are too long (413), arrive too slowly (408), or end before they are whole (400), whatever their
+    headers say."""
 
     def __init__(self, app: Callable[..., Any], settings: ApiSettings) -> None:
         self._app, self._settings = app, settings
@@ -88,28 +75,31 @@ class BodyLimit:
             return
         is_upload = UPLOADS.match(scope["path"]) is not None
         limit = self._settings.max_upload if is_upload else self._settings.max_body
-        seconds = self._settings.body_timeout_s * (10 if is_upload else 1)
+        seconds = self._settings.upload_timeout_s if is_upload else self._settings.body_timeout_s
         deadline, taken, whole, begun = time.monotonic() + seconds, 0, False, False
-        stopped: Failure | None = None
-        status = 413
+        stopped: ApiError | None = None
 
         async def bounded_receive() -> dict[str, Any]:
-            nonlocal taken, whole, stopped, status
+            nonlocal taken, whole, stopped
             if whole:  # the body is complete: what comes now is the end of the connection
                 return await receive()
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     message = await receive()
             except TimeoutError:
-                status, stopped = 408, Failure(code="body-slow", message=f"The body took longer than {seconds:g} s.",
-                                               next_step="Send less at once, or use paths on the server.")
-                raise _StoppedError from None
+                stopped = ApiError(408, "body-slow", f"The body took longer than {seconds:g} s.",
+                                   "Send less at once, or use paths on the server.")
+                raise stopped from None
+            if message["type"] == "http.disconnect" and not begun:
+                stopped = ApiError(400, "body-cut", f"The body ended after {taken:,} bytes, before it was whole.",
+                                   "Send it again.")
+                raise stopped
             taken += len(message.get("body", b""))
             whole = not message.get("more_body", False)
             if taken > limit:
-                status, stopped = 413, Failure(code="body-large", message=f"The body has more than {limit:,} bytes.",
-                                               next_step="Send less at once, or use paths on the server.")
-                raise _StoppedError
+                stopped = ApiError(413, "body-large", f"The body has more than {limit:,} bytes.",
+                                   "Send less at once, or use paths on the server.")
+                raise stopped
             return message
 
         async def noted_send(message: dict[str, Any]) -> None:
@@ -125,13 +115,9 @@ class BodyLimit:
             if stopped is None or begun:
                 raise
         if stopped is not None and not begun:
-            response = answer(status, stopped)
+            response = answer(stopped.status, stopped.failure)
             response.headers["Connection"] = "close"
             await response(scope, receive, send)
-
-
-class _StoppedError(Exception):
-    """The body was cut off; it never leaves this file."""
 
 
 class AccessLog:

@@ -65,6 +65,7 @@ class JobRequest(BaseModel):
     refine: str | None = Field(default=None, max_length=40)
     overlay: bool = False
     confidence: bool = False
+    max_failures: int | None = Field(default=None, ge=0, description="stop when more pictures failed; null: never")
     priority: Literal["interactive", "batch"] = "batch"
     sample: int | None = Field(default=None, ge=1, le=1_000_000, description="so many pictures first; the rest waits "
                                                                               "for resume")
@@ -151,13 +152,13 @@ def spec_of(site: Site, request: JobRequest, inputs: list[str]) -> JobSpec:
         "out": str(site.output(request.out or f"job-{secrets.token_hex(4)}")), "backend": request.backend,
         "model": str(resolve_model(request.model, request.backend)), "settings": settings, "preset": request.preset,
         "refine": refinement, "overlay": request.overlay, "confidence": request.confidence,
+        "max_failures": request.max_failures,
         "free": None if request.free is None else free_of(site, request.free)})
 
 
-@router.post("", status_code=201, responses=responses(404, 409, 413, 502, 507))
-def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
-    """Enter a job; workers begin at once. The same request again changes nothing, or adds what is new."""
-    site.check_room()
+def check_of(site: Site) -> Callable[[InputItem], None]:
+    """What every picture of one request is shown to: raises InputError where they are too many or one may not be
+    read."""
     seen = 0
 
     def check(item: InputItem) -> None:
@@ -170,8 +171,15 @@ def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
             raise InputError(Code.FILE_MISSING, f"{item.name} is a link out of the folders that the API may read.", "",
                              "Take the link away, or ask who runs the site.")
 
+    return check
+
+
+@router.post("", status_code=201, responses=responses(404, 409, 413, 502, 507))
+def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
+    """Enter a job; workers begin at once. The same request again changes nothing, or adds what is new."""
+    site.check_room()
     spec = spec_of(site, request, [str(site.inside(text)) for text in request.inputs])
-    submitted = submit(site.ledger, spec, priority=request.priority, sample=request.sample, check=check)
+    submitted = submit(site.ledger, spec, priority=request.priority, sample=request.sample, check=check_of(site))
     site.forget(submitted.job.id)
     return answer_of(site, site.progress(submitted.job.id))
 

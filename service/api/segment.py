@@ -7,12 +7,14 @@ import base64
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
+from sqlalchemy import select
 
 from parsers.errors import Code
 from parsers.vocabulary import Vocabulary
@@ -23,12 +25,15 @@ from service.api.site import Site, Submitter
 from service.api.uploads import BYTES, receive_picture
 from vision.images import IMAGE_SUFFIXES
 from workers.ledger.jobs import forget_job, get_job
+from workers.ledger.schema import jobs
 from workers.records import Result, read_results
 from workers.submit import submit
 
 router = APIRouter(prefix="/v1", tags=["one picture"])
 FIRST_LOOK_S, LAST_LOOK_S = 0.05, 0.5
 """Between two looks at whether it is done: longer ones while it takes longer, since many may wait."""
+PREFIX = ".now-"
+"""Of the folder, below all results, of a picture that is waited for."""
 
 
 class SegmentAnswer(BaseModel):
@@ -59,7 +64,7 @@ async def segment(site: Submitter, request: Request,
     if not site.singles.acquire(blocking=False):
         raise ApiError(429, "too-many", f"{site.settings.max_waiting} pictures are waited for already.",
                        "Ask again in half a minute, or submit a job.")
-    folder = site.settings.outputs / f".now-{secrets.token_hex(8)}"
+    folder = site.settings.outputs / f"{PREFIX}{secrets.token_hex(8)}"
     try:
         if path is None:
             picture = folder / "picture"
@@ -96,6 +101,23 @@ async def _run(site: Site, wanted: JobRequest, picture: Path, folder: Path) -> S
         return await run_in_threadpool(_answer, folder / "out")
     finally:
         await run_in_threadpool(forget_job, site.ledger, job)
+
+
+def sweep(site: Site) -> None:
+    """Takes away the folders and jobs of pictures that nobody waits for any more, since the process that did was
+    killed. Other processes of the same site may be waiting for theirs, so only what is older than a request can be.
+    Raises JobError where the ledger does not answer."""
+    begun = time.time() - 2 * (site.settings.upload_timeout_s + site.settings.segment_timeout_s)
+    with site.ledger.read() as connection:
+        left = list(connection.execute(select(jobs.c.id).where(
+            jobs.c.out.startswith(str(site.settings.outputs / PREFIX), autoescape=True), jobs.c.created < begun))
+                    .scalars())
+    for job in filter(None, (get_job(site.ledger, job_id) for job_id in left)):
+        forget_job(site.ledger, job)
+    for folder in site.settings.outputs.glob(f"{PREFIX}*"):
+        with suppress(FileNotFoundError):  # another process was faster
+            if folder.stat().st_mtime < begun:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _one_picture(site: Site, path: str) -> Path:

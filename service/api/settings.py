@@ -45,6 +45,11 @@ class ApiSettings(BaseSettings):
         return Path(os.path.abspath(os.path.expanduser(value)))
 
     @property
+    def upload_timeout_s(self) -> float:
+        """For the whole body of an upload to arrive."""
+        return 10 * self.body_timeout_s
+
+    @property
     def readable(self) -> tuple[Path, ...]:
         """The folders that jobs may read, links resolved."""
         given = [Path(text).expanduser() for text in self.roots.split(os.pathsep) if text.strip()]

@@ -17,6 +17,8 @@ from service.api.site import Reader, Site, Submitter
 
 router = APIRouter(prefix="/v1/vocabularies", tags=["vocabularies"])
 _building = threading.Lock()
+_writing = threading.Lock()
+"""Held between looking at what is stored and replacing it."""
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", examples=["wards"])]
 
 
@@ -80,15 +82,17 @@ def write_vocabulary(site: Submitter, name: Name, content: dict[str, JsonValue])
     """Make one, or replace one that is not frozen. Jobs keep the copy that they were submitted with."""
     site.check_disk()
     vocabulary = read_content(content)
-    _check_free(site, name)
-    vocabulary.save(_path(site, name))
+    with _writing:
+        _check_free(site, name)
+        vocabulary.save(_path(site, name))
     return _answer(name, vocabulary)
 
 
 @router.post("/{name}/build", responses=responses(404, 409, 502, 507))
 def build_stored(site: Submitter, name: Name, request: BuildRequest) -> VocabularyAnswer:
     """Let the site's language model add subclasses and clusters to a stored vocabulary; what people wrote stays. It
-    takes seconds for each class. One is built at a time; another one is told to come back."""
+    takes seconds for each class. One is built at a time; another one is told to come back. What somebody writes under
+    this name meanwhile stays, and what was built is given up."""
     from agents.vocabulary import build_vocabulary
     from service.knowledge import LlmOptions, knowledge_source
 
@@ -109,8 +113,12 @@ def build_stored(site: Submitter, name: Name, request: BuildRequest) -> Vocabula
             built = build_vocabulary(source, vocabulary, subclasses=request.subclasses, clusters=request.clusters)
     finally:
         _building.release()
-    _check_free(site, name)
-    built.vocabulary.save(_path(site, name))
+    with _writing:
+        _check_free(site, name)
+        if stored_vocabulary(site, name).digest != vocabulary.digest:
+            raise ApiError(409, Code.VOCABULARY_CONFLICT, f"Somebody replaced the vocabulary {name!r} while it was "
+                           "being built.", f"POST /v1/vocabularies/{name}/build again builds that one.")
+        built.vocabulary.save(_path(site, name))
     answer = _answer(name, built.vocabulary)
     return answer.model_copy(update={"warnings": [*built.notes, *answer.warnings]})
 
@@ -118,17 +126,19 @@ def build_stored(site: Submitter, name: Name, request: BuildRequest) -> Vocabula
 @router.post("/{name}/freeze", responses=responses(404))
 def freeze_vocabulary(site: Submitter, name: Name) -> VocabularyAnswer:
     """From now on it stays as it is."""
-    vocabulary = stored_vocabulary(site, name).frozen()
-    vocabulary.save(_path(site, name))
+    with _writing:
+        vocabulary = stored_vocabulary(site, name).frozen()
+        vocabulary.save(_path(site, name))
     return _answer(name, vocabulary)
 
 
 @router.delete("/{name}", status_code=204, responses=responses(404, 409))
 def remove_vocabulary(site: Submitter, name: Name) -> None:
     """Take away one that is not frozen."""
-    stored_vocabulary(site, name)
-    _check_free(site, name)
-    _path(site, name).unlink(missing_ok=True)
+    with _writing:
+        stored_vocabulary(site, name)
+        _check_free(site, name)
+        _path(site, name).unlink(missing_ok=True)
 
 
 def _check_free(site: Site, name: str) -> None:

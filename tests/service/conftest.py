@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.llm_server import llm_server
+from tests.servers import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORDS = ("a", "photo", "of", "dog", "cat", "grass", "sky", "tree")
@@ -175,3 +178,32 @@ def open_site(data):
 def site(open_site):
     """One with the usual settings."""
     return open_site()
+
+
+@pytest.fixture
+def serve(data):
+    """serve(...) -> the address of a site that listens, in another thread. patience: of `patient_protocol`."""
+    import uvicorn
+
+    from service.api.app import create_app
+    from service.api.patience import patient_protocol
+    from service.api.settings import ApiSettings
+
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(*, patience: dict[str, float] | None = None, **settings: object) -> str:
+        port = free_port()
+        server = uvicorn.Server(uvicorn.Config(
+            create_app(ApiSettings(**settings), open_to_all=True), host="127.0.0.1", port=port, log_config=None,
+            http=patient_protocol(**({"head_timeout_s": 20.0} | (patience or {})))))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        running.append((server, thread))
+        while not server.started:
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join()

@@ -6,29 +6,25 @@ import asyncio
 import io
 import json
 import logging
-import socket
-import threading
-import time
 
-import httpx
 import numpy as np
 import pytest
-import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from agents.store import Entry, open_store
 from parsers.errors import InputError, OutputError, SettingError
-from service.api.app import create_app
-from service.api.guard import BodyLimit, JsonLines
-from service.api.patience import patient_protocol
+from service.api.guard import BodyLimit
 from service.api.settings import ApiSettings, read_api_settings
 from service.api.site import Site
 from service.api.tokens import add_token, read_tokens, remove_token, who
 from service.serve import is_loopback, serve
+from tests.by_hand import do_job
 from tests.llm_server import llm_server
 from tests.servers import free_port
+from workers.ledger import jobs as ledger_jobs
+from workers.logs import JsonLines
 from workers.queue.devices import host
 
 DOG = {"classes": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]}
@@ -278,6 +274,14 @@ def test_an_open_address_needs_tokens(data):
         serve("0.0.0.0", 8420)
 
 
+def test_a_job_over_http_may_bound_its_failures(site, pictures):
+    request = {"inputs": ["."], "vocabulary": DOG}
+    site.post("/v1/jobs", json=request | {"max_failures": 2})
+    (job,) = ledger_jobs.list_jobs(site.app.state.site.ledger)
+    assert json.loads(job.spec)["max_failures"] == 2
+    assert site.post("/v1/jobs", json=request | {"max_failures": -1}).status_code == 422
+
+
 def test_secrets_are_blotted_out_of_the_log():
     record = logging.LogRecord("lexiseg", logging.INFO, "", 0, "redis://:pass@host and Bearer abc.def", (), None)
     line = json.loads(JsonLines().format(record))
@@ -378,6 +382,31 @@ def test_a_vocabulary_is_built_by_the_language_model_of_the_site(site, monkeypat
     assert int(away.headers["Retry-After"]) > 0
 
 
+def test_what_somebody_writes_while_a_vocabulary_is_built_stays(site, monkeypatch, tmp_path):
+    site.put("/v1/vocabularies/wards", json=DOG)
+    with llm_server() as server:
+        monkeypatch.setenv("LEXISEG_LLM", server.url)
+        monkeypatch.setenv("LEXISEG_STORE", str(tmp_path / "answers.sqlite"))
+
+        def answer(_request: object) -> str:
+            assert site.put("/v1/vocabularies/wards", json={"classes": [{"id": 7, "name": "tree"}]}).status_code == 200
+            return json.dumps({"names": ["poodle", "beagle"]})
+
+        server.answer = answer
+        refusal(site.post("/v1/vocabularies/wards/build", json={"subclasses": 2}), 409, "vocabulary-conflict")
+    assert [entry["name"] for entry in site.get("/v1/vocabularies/wards").json()["vocabulary"]["classes"]] == ["tree"]
+
+
+def test_an_export_needs_room(site, open_site, pictures):
+    job = site.post("/v1/jobs", json={"inputs": ["."], "vocabulary": DOG}).json()["job"]
+    ledger = site.app.state.site.ledger
+    do_job(ledger, ledger_jobs.get_job(ledger, job))
+    full = open_site(disk_floor=1 << 60).post(f"/v1/jobs/{job}/exports", json={"format": "coco"})
+    refusal(full, 507, "disk-full")
+    assert int(full.headers["Retry-After"]) > 0
+    assert site.post(f"/v1/jobs/{job}/exports", json={"format": "coco"}).status_code == 201
+
+
 def test_the_language_model_is_not_asked_about_too_many_classes(open_site, monkeypatch):
     site = open_site(max_llm_classes=1)
     monkeypatch.setenv("LEXISEG_LLM", "http://127.0.0.1:1")
@@ -407,29 +436,3 @@ def root(tmp_path_factory):
     for name in ("in", "out", "up"):
         (folder / name).mkdir()
     return folder
-
-
-def test_a_head_that_never_ends_and_a_connection_without_one_are_closed(data):
-    """Slow clients hold no connection for long; those that ask are answered beside them."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(ApiSettings(), open_to_all=True), host="127.0.0.1", port=port,
-                                           http=patient_protocol(0.3), log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        silent, slow = (socket.create_connection(("127.0.0.1", port)) for _ in range(2))
-        slow.sendall(b"GET /health/live HTTP/1.1\r\nHost: site\r\nX-Slow: ")
-        for connection in (silent, slow):
-            connection.settimeout(30)
-            assert connection.recv(100) == b""
-            connection.close()
-        quick = httpx.Client(trust_env=False)
-        for _ in range(2):
-            assert quick.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
-            time.sleep(0.1)
-        quick.close()
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import threading
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from service.api.app import create_app
-from service.api.settings import ApiSettings
+import service.api.exports
+import service.api.jobs
+from service.cli_jobs import jobs_app
 from service.client import Client, SiteError
-from tests.servers import free_port
+from tests.by_hand import do_job
+from tests.llm_server import llm_server
+from workers.ledger import open_ledger
+from workers.ledger.jobs import get_job
+from workers.queue.settings import read_settings
 
 DOG = {"classes": [{"id": 1, "name": "dog"}]}
 
@@ -38,30 +43,6 @@ class Losing(httpx.BaseTransport):
 
 
 @pytest.fixture
-def serve(tmp_path, monkeypatch, models):
-    """serve(...) -> the address of a site in another thread."""
-    monkeypatch.setenv("LEXISEG_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("LEXISEG_API_ROOTS", str(tmp_path / "pictures"))
-    running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def start(**settings: object) -> str:
-        port = free_port()
-        server = uvicorn.Server(uvicorn.Config(create_app(ApiSettings(**settings), open_to_all=True),
-                                               host="127.0.0.1", port=port, log_config=None))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        running.append((server, thread))
-        while not server.started:
-            time.sleep(0.01)
-        return f"http://127.0.0.1:{port}"
-
-    yield start
-    for server, thread in running:
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
 def client(serve, pictures) -> Iterator[Client]:
     with Client(serve(), timeout_s=300) as made:
         yield made
@@ -73,7 +54,7 @@ def test_a_job_whose_answer_was_lost_is_not_entered_twice(client):
     client._http = httpx.Client(base_url=client._http.base_url, transport=losing, timeout=300)
     job = client.submit(inputs=["."], vocabulary=DOG)
     assert losing.lost == 1
-    assert [found["job"] for found in client.jobs()] == [job["job"]]
+    assert [found["job"] for found in client.list()] == [job["job"]]
     assert client.submit(inputs=["."], vocabulary=DOG)["job"] != job["job"]  # another call is another job
 
 
@@ -107,3 +88,85 @@ def test_whoever_watches_where_all_places_are_taken_waits_and_then_says_so(serve
         assert full.value.status == 429 and waited == [429] * 4
         client.cancel(job)
         assert [now["state"] for now in first][-1] == "cancelled"
+
+
+def test_each_verb_of_the_command_line_is_one_of_the_client():
+    verbs = {command.name for command in jobs_app.registered_commands}
+    assert len(verbs) > 10 and verbs - {name for name in vars(Client) if not name.startswith("_")} == set()
+
+
+def test_an_estimate_counts_here_and_reckons_from_earlier_jobs_like_it(client, pictures, tmp_path):
+    (pictures / "broken.png").write_bytes(b"no picture")
+    wanted = {"inputs": ["."], "vocabulary": DOG, "refine": "none"}
+    first = client.estimate(**wanted)
+    size = sum(path.stat().st_size for path in pictures.iterdir())
+    assert (first["images"], first["bytes"], first["unreadable"], first["measured"]) == (4, size, 1, 0)
+    assert first["examples"] == [{"name": "broken.png", "code": "not-an-image"}]
+    assert first["seconds"] == first["images_per_s"] == first["disk_bytes"] == 0 < first["free_bytes"]
+    assert client.list() == [], "nothing is entered"
+    ledger = open_ledger(read_settings().ledger)
+    do_job(ledger, get_job(ledger, client.submit(**wanted, out="june")["job"]))
+    ledger.close()
+    again = client.estimate(**wanted)
+    masks = sum(path.stat().st_size for path in (tmp_path / "data" / "outputs" / "june" / "masks").iterdir())
+    assert (again["measured"], again["disk_bytes"]) == (3, masks)
+    assert again["seconds"] == pytest.approx(3 / again["images_per_s"]) and again["seconds"] > 0
+    assert client.estimate(**wanted, overlay=True)["measured"] == 0, "another job, of which nothing is known"
+
+
+def test_an_estimate_looks_at_no_file_that_may_not_be_read(client, pictures, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"no picture")
+    (pictures / "link.png").symlink_to(tmp_path / "secret.png")
+    for inputs in (["/etc"], ["."]):
+        with pytest.raises(SiteError) as refused:
+            client.estimate(inputs=inputs, vocabulary=DOG)
+        assert (refused.value.status, refused.value.code) == (404, "file-missing")
+
+
+def slowly(act: Callable[..., Any], calls: list[str], seconds: float = 3.0) -> Callable[..., Any]:
+    """The same, after longer than the client of the next tests waits for a sign of life."""
+    def slow(*given: Any, **options: Any) -> Any:
+        calls.append(act.__name__)
+        time.sleep(seconds)
+        return act(*given, **options)
+
+    return slow
+
+
+@pytest.fixture
+def hasty(client) -> Iterator[Client]:
+    """A client of the same site that gives up after a second and a half of silence."""
+    with Client(str(client._http.base_url), timeout_s=1.5) as made:
+        yield made
+
+
+def test_an_export_of_a_sample_that_takes_long_is_waited_for_and_asked_for_once(client, hasty, tmp_path, monkeypatch):
+    calls: list[str] = []
+    monkeypatch.setattr(service.api.exports, "export_job", slowly(service.api.exports.export_job, calls))
+    job = client.sample(inputs=["*.png"], vocabulary=DOG, count=2)["job"]
+    with pytest.raises(SiteError) as early:
+        client.export(job, "coco", tmp_path / "coco")
+    assert (early.value.status, early.value.code) == (409, "job-state")
+    ledger = open_ledger(read_settings().ledger)
+    do_job(ledger, get_job(ledger, job))
+    ledger.close()
+    assert client.show(job)["state"] == "sampled"
+    found = hasty.export(job, "coco", tmp_path / "coco")
+    assert calls == ["export_job"] and found["images"] >= 2 and (tmp_path / "coco" / "annotations.json").is_file()
+
+
+def test_a_verification_that_takes_long_is_waited_for_and_asked_for_once(client, hasty, monkeypatch):
+    calls: list[str] = []
+    monkeypatch.setattr(service.api.jobs, "verify", slowly(service.api.jobs.verify, calls))
+    job = client.submit(inputs=["*.png"], vocabulary=DOG)["job"]
+    assert hasty.verify(job)["whole"] is False and calls == ["verify"]
+
+
+def test_a_vocabulary_that_takes_long_to_build_is_waited_for_and_asked_for_once(client, hasty, monkeypatch, tmp_path):
+    client.write_vocabulary("wards", DOG)
+    with llm_server() as server:
+        monkeypatch.setenv("LEXISEG_LLM", server.url)
+        monkeypatch.setenv("LEXISEG_STORE", str(tmp_path / "answers.sqlite"))
+        server.answer = slowly(lambda _: json.dumps({"names": ["poodle", "beagle"]}), [])
+        built = hasty.build_vocabulary("wards", subclasses=2)
+        assert server.calls == 1 and "poodle" in json.dumps(built["vocabulary"])

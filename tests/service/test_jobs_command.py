@@ -9,6 +9,7 @@ import pytest
 
 from tests.workers.exports.examples import TAXONOMY, write_out
 from workers.ledger import JobState, NewJob, claim, commit, open_ledger
+from workers.ledger.allowance import stop_beyond_allowance
 from workers.ledger.claims import Finished
 from workers.ledger.dispatch import hand_out
 from workers.ledger.jobs import create_job, find_job
@@ -80,6 +81,19 @@ def test_failures_are_shown_and_tried_again(site, lexiseg, submit, tmp_path):
     work_off(site, out)
     assert shown(lexiseg, out)["counts"]["done"] == 3
     assert "nothing failed" in lexiseg("jobs", "retry", out, "--failed").stdout
+
+
+def test_a_job_that_was_stopped_for_its_failures_says_how_to_go_on(site, lexiseg, submit, tmp_path):
+    submit("--max-failures", "2")
+    work_off(site, tmp_path / "out", "failed")
+    job = find_job(site, str(tmp_path / "out"))
+    assert stop_beyond_allowance(site, job)
+    page = lexiseg("jobs", "show", job.id).stdout
+    assert "[too-many-failures] 3 pictures failed, and --max-failures allows 2." in page
+    assert f"jobs retry {job.id} --failed" in page and f"next: lexiseg jobs resume {job.id}" in page
+    assert "running" in lexiseg("jobs", "resume", job.id).stdout
+    refused = submit("--max-failures", "-1")
+    assert refused.exit_code == 2 and "--max-failures" in refused.stderr
 
 
 def test_a_sample_comes_first(site, lexiseg, submit, tmp_path):

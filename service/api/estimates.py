@@ -1,0 +1,119 @@
+"""What a job would take, over HTTP: its pictures are counted, time and room reckoned from what earlier jobs took.
+
+Nothing is measured here: the machine of the API may have neither the model nor the device of the workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+from sqlalchemy import Row
+
+from parsers.errors import Code
+from service.api.errors import ApiError, responses
+from service.api.jobs import JobRequest, check_of, spec_of
+from service.api.site import Site, Submitter
+from workers import JobSpec
+from workers.estimate import EXAMPLES, problem_of
+from workers.ledger.jobs import finished_rows, list_jobs
+from workers.outputs import free_mb
+from workers.submit import absolute, find_items
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+_counting = threading.Lock()
+JOBS, PICTURES = 50, 200
+"""Newest jobs that are looked at for one like this one, and pictures of those from which is reckoned."""
+ALIKE = ("backend", "model", "settings", "refine", "overlay", "confidence", "device")
+"""What decides how long a picture takes and how large its files are."""
+
+
+class Unreadable(BaseModel):
+    """A file that will fail."""
+
+    name: str
+    code: str
+
+
+class EstimateAnswer(BaseModel):
+    """What was counted and reckoned."""
+
+    format_version: int = 1
+    images: int
+    bytes: int = Field(description="of the picture files")
+    unreadable: int = Field(description="files whose beginning already shows that they will fail")
+    examples: list[Unreadable] = Field(description="the first of them")
+    measured: int = Field(description="pictures of earlier jobs with the same model and options, from which time and "
+                                      "room are reckoned; 0: there are none, and what follows is 0")
+    images_per_s: float = Field(description="of one worker, without what the language model takes to describe them")
+    seconds: float = Field(description="for all, with one worker")
+    disk_bytes: int = Field(description="of masks, overlays and confidence maps")
+    free_bytes: int = Field(description="where the results would be")
+
+
+@router.post("/estimate", responses=responses(404, 409, 413, 502))
+def estimate_job(site: Submitter, request: JobRequest) -> EstimateAnswer:
+    """Count the pictures of a job and its unreadable files, and say what time and room it would take. Nothing is
+    entered or measured. One request at a time counts; another one is told to come back."""
+    spec = absolute(spec_of(site, request, [str(site.inside(text)) for text in request.inputs]))
+    if not _counting.acquire(blocking=False):
+        raise ApiError(429, "too-many", "The pictures of another job are being counted.", "Ask again in half a minute.")
+    try:
+        images, size, unreadable, examples = _count(site, spec)
+    finally:
+        _counting.release()
+    measured, seconds, written = _history(site, spec)
+    good = images - unreadable
+    return EstimateAnswer(
+        images=images, bytes=size, unreadable=unreadable, examples=examples, measured=measured,
+        images_per_s=measured / seconds if seconds else 0.0, seconds=good * seconds / measured if measured else 0.0,
+        disk_bytes=round(good * written / measured) if measured else 0,
+        free_bytes=round(free_mb(Path(spec.out)) * 1e6))
+
+
+def _count(site: Site, spec: JobSpec) -> tuple[int, int, int, list[Unreadable]]:
+    """Pictures, their bytes, how many will fail, and the first of those. Raises InputError as a submission would."""
+    images = size = unreadable = 0
+    examples: list[Unreadable] = []
+    check = check_of(site)
+    for item in find_items(spec.inputs, Path(spec.out), []):
+        check(item)
+        images += 1
+        try:
+            size += os.stat(item.path).st_size
+            problem = problem_of(item.path)
+        except OSError:
+            problem = Code.FILE_MISSING
+        if problem is not None:
+            unreadable += 1
+            if len(examples) < EXAMPLES:
+                examples.append(Unreadable(name=item.name, code=problem))
+    return images, size, unreadable, examples
+
+
+def _history(site: Site, spec: JobSpec) -> tuple[int, float, int]:
+    """Pictures of the newest jobs like this one, the seconds that they took and the bytes that were written of them."""
+    rows = list(islice(_rows_alike(site, spec), PICTURES))
+    seconds = sum(row.decode_s + row.score_s + row.finish_s for _, row in rows)
+    return len(rows), seconds, sum(_size(out / path) for out, row in rows for path in json.loads(row.files))
+
+
+def _rows_alike(site: Site, spec: JobSpec) -> Iterator[tuple[Path, Row]]:
+    for job in list_jobs(site.ledger, JOBS):
+        other = JobSpec.model_validate_json(job.spec)
+        if (other.free is None) == (spec.free is None) and all(
+                getattr(other, name) == getattr(spec, name) for name in ALIKE):
+            yield from ((Path(job.out), row) for row in finished_rows(site.ledger, job.id) if row.files != "{}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # moved or taken away since
+        return 0
