@@ -48,10 +48,12 @@ SOURCES = {
 }
 
 
-def pull(name: str, to: Path, *, repository: str | None, revision: str, endpoint: str) -> None:
+def pull(name: str, to: Path, *, repository: str | None, revision: str, tower_revision: str | None,
+         endpoint: str) -> None:
     """Downloads a model of SOURCES (or the same kind of model from another repository) into the new folder `to`,
     compares every file with the digest that the hub has, converts a LLaVA-Phi2, and writes `model.json` with revision
-    and sha256. `to` is whole afterwards, or not there.
+    and sha256, those of its image tower too. `to` is whole afterwards, or not there. tower_revision: of the image
+    tower's repository; None: main.
 
     Raises SettingError, MissingPackageError, OutputError, and ModelError (`download-failed`, `model-unsupported`,
     `model-incomplete`, `model-corrupt`).
@@ -60,6 +62,10 @@ def pull(name: str, to: Path, *, repository: str | None, revision: str, endpoint
         raise SettingError(Code.SETTING_INVALID, f"There is no model {name!r} to pull.", f"{', '.join(SOURCES)}.",
                            "lexiseg models pull clip-vit-b-16 --to models/clip-vit-b-16")
     source = SOURCES[name]
+    if source.tower is None and tower_revision is not None:
+        raise SettingError(Code.SETTING_INVALID, f"--tower-revision {tower_revision} for {name}, which has its image "
+                           "tower in its own repository.", "--tower-revision belongs to llava-phi2.",
+                           "Give --revision alone.")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise OutputError(Code.OUTPUT_COLLISION, f"{to} holds something already.", "A new folder.",
                           f"Choose another --to, or verify what is there: lexiseg models verify {to}")
@@ -73,15 +79,15 @@ def pull(name: str, to: Path, *, repository: str | None, revision: str, endpoint
             is_clip, hub = source.tower is None, Hub(endpoint)
             origin = hub.download(repository or source.repository, revision, staging / "model",
                                   CLIP_FILES if is_clip else CHECKPOINT_FILES, pickled=not is_clip)
-            if source.tower is not None:
-                hub.download(source.tower, "main", staging / "tower", CHECKPOINT_FILES, pickled=True)
-        made = staging / "model"
-        if not is_clip:
+            tower = None if source.tower is None else hub.download(
+                source.tower, tower_revision or "main", staging / "tower", CHECKPOINT_FILES, pickled=True)
+        if tower is None:
+            made = staging / "model"
+            _write_card(made, name, origin)
+        else:
             made = staging / "converted"
             convert(staging / "model", made, staging / "tower")
-            _add_origin(made, origin)
-        else:
-            _write_card(made, name, origin)
+            _add_origins(made, _with_files(origin, staging / "model"), _with_files(tower, staging / "tower"))
         os.chmod(made, 0o755)
         if to.exists():
             to.rmdir()
@@ -90,9 +96,9 @@ def pull(name: str, to: Path, *, repository: str | None, revision: str, endpoint
         raise output_error(to, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    say(f"{to}: {origin.repository} at revision {origin.revision}, "
-        f"{sum(path.stat().st_size for path in to.iterdir()) / 1e6:.0f} MB. Carry it to the site, then there: "
-        f"lexiseg models verify {to.name}")
+    said = " and ".join(f"{one.repository} at revision {one.revision}" for one in (origin, tower) if one)
+    say(f"{to}: {said}, {sum(path.stat().st_size for path in to.iterdir()) / 1e6:.0f} MB. Carry it to the site, then "
+        f"there: lexiseg models verify {to.name}")
 
 
 class Hub:
@@ -186,9 +192,15 @@ def _write_card(directory: Path, name: str, origin: Origin) -> None:
     write_atomic(directory / CARD_FILE, pretty_json(card.model_dump(mode="json")))
 
 
-def _add_origin(directory: Path, origin: Origin) -> None:
+def _with_files(origin: Origin, directory: Path) -> dict[str, Any]:
+    """An origin with the sha256 of the files that came from there and that the conversion leaves behind."""
+    return origin.model_dump(mode="json") | {
+        "files": {path.name: sha256_file(path) for path in sorted(directory.iterdir()) if path.is_file()}}
+
+
+def _add_origins(directory: Path, origin: dict[str, Any], tower: dict[str, Any]) -> None:
     content = json.loads((directory / CARD_FILE).read_bytes())
-    content |= {"origin": origin.model_dump(mode="json"), "licence": origin.licence}
+    content |= {"origin": origin, "tower_origin": tower, "licence": origin["licence"]}
     write_atomic(directory / CARD_FILE, pretty_json(content))
 
 

@@ -83,6 +83,10 @@ class Native:
         """Seconds between the signal to stop and the end."""
         return float(self._services[service]["stop_grace_period"].removesuffix("s"))
 
+    def stop_signal(self, service: str) -> str:
+        """The name of the signal that asks it to stop."""
+        return str(self._services[service].get("stop_signal", "SIGTERM"))
+
     def _here(self, command: list[str]) -> list[str]:
         program, *rest = command
         return [*self._programs.get(program, [program]), *map(self.swapped, rest)]

@@ -13,6 +13,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
+TAGGED = "89abcdef0123456789abcdef0123456789abcdef"
+TAG = "v1"
+"""A name of the revision TAGGED; every other name, such as main, is one of REVISION."""
 
 
 class Hub:
@@ -29,7 +32,7 @@ class Hub:
         self.repositories[repository] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())
                                          if path.is_file() and path.name not in left_out}
 
-    def describe(self, repository: str) -> dict[str, Any]:
+    def describe(self, repository: str, revision: str = "main") -> dict[str, Any]:
         """What the hub says of a repository."""
         siblings = []
         for name, data in self.repositories[repository].items():
@@ -37,7 +40,8 @@ class Hub:
             if len(data) >= 1024:
                 sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(sibling)
-        return {"id": repository, "modelId": repository, "sha": REVISION, "siblings": siblings, "private": False,
+        return {"id": repository, "modelId": repository, "sha": TAGGED if revision in (TAG, TAGGED) else REVISION,
+                "siblings": siblings, "private": False,
                 "tags": [], "downloads": 0, "likes": 0, "cardData": {"license": "mit"}}
 
 
@@ -60,14 +64,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{self.command} {path}")
         for repository, files in self.hub.repositories.items():
             if path.startswith(f"/api/models/{repository}/revision/") or path == f"/api/models/{repository}":
-                self._send(200, json.dumps(self.hub.describe(repository)).encode(), {}, with_body)
+                told = self.hub.describe(repository, path.rpartition("/revision/")[2])
+                self._send(200, json.dumps(told).encode(), {}, with_body)
                 return
-            start = f"/{repository}/resolve/{REVISION}/"
-            if path.startswith(start) and (name := path.removeprefix(start)) in files:
+            revision, _, name = path.removeprefix(f"/{repository}/resolve/").partition("/")
+            if revision in (REVISION, TAGGED) and name in files:
                 data = files[name]
                 digest = hashlib.sha256(data).hexdigest() if len(data) >= 1024 else git_digest(data)
                 sent = b"\0" * len(data) if name in self.hub.lies else data
-                self._send(200, sent, {"ETag": f'"{digest}"', "X-Repo-Commit": REVISION}, with_body)
+                self._send(200, sent, {"ETag": f'"{digest}"', "X-Repo-Commit": revision}, with_body)
                 return
         self._send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"}, with_body)
 

@@ -1,10 +1,12 @@
 """The site of compose.yaml as processes of this machine: the same commands, environments, secrets and health checks, on
-loopback, with a real RabbitMQ and PostgreSQL, and vLLM on the processor."""
+loopback, with a real RabbitMQ and PostgreSQL that ask for their passwords, and vLLM on the processor."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from PIL import Image
 
-from agents import open_model
 from agents.serving.server import check_environment, server_environment
 from parsers.errors import MissingPackageError
 from parsers.files import sha256_file
@@ -31,6 +33,11 @@ from tests.service.test_compose import VARIABLES
 pytestmark = pytest.mark.integration
 PROGRAMS = ("api", "dispatch", "gpu", "llm", "export")
 RABBITMQ_COMMANDS = Path("/usr/lib/rabbitmq/bin")
+VLLM = REPOSITORY / ".venv-vllm"
+ON_A_PROCESSOR = {"LLM_MODEL": "/models/pocket/llava-phi2", "LLM_DTYPE": "float32", "LLM_CONTEXT": "1024",
+                  "LLM_STREAMS": "4", "LLM_OPTIONS": "--enforce-eager --distributed-executor-backend uni "
+                  "--kv-cache-memory-bytes 134217728"}
+"""What .env needs for the pocket model without a GPU (docs/site.md)."""
 
 
 @dataclass
@@ -58,7 +65,7 @@ class Here:
         return done.returncode == 0
 
     def wait_until_well(self, service: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S * (2 if service == "vllm" else 1)
         while not self.is_well(service):
             process = self.processes.get(service)
             assert process is None or process.poll() is None, (self.folder / f"{service}.log").read_text()
@@ -73,22 +80,26 @@ def here(tmp_path) -> Iterator[Here]:
     subprocess.run(["sh", REPOSITORY / "deploy" / "secrets.sh", secrets], check=True)
     for name in ("data", "pictures"):
         (tmp_path / name).mkdir()
-    document = read_compose(VARIABLES)
-    options = document["services"]["postgres"]["command"][1:]
-    api, ledger = servers.free_port(), servers.free_port()
+    document = read_compose(VARIABLES | ON_A_PROCESSOR)
+    database = document["services"]["postgres"]
+    variables, options = database["environment"], database["command"][1:]
+    password = (secrets / Path(variables["POSTGRES_PASSWORD_FILE"]).name).read_text()
+    api, ledger, llm = (servers.free_port() for _ in range(3))
     with contextlib.ExitStack() as stack:
         queue, rabbitmq = stack.enter_context(servers.rabbitmq_node((secrets / "rabbitmq.conf").read_text()))
-        folder = stack.enter_context(servers.postgres_folder())
+        folder = stack.enter_context(servers.postgres_folder(password, shlex.split(variables["POSTGRES_INITDB_ARGS"])))
         url = stack.enter_context(servers.postgres_on(folder, ledger, options=options))
-        subprocess.run([servers.postgres_command("createdb"), "--maintenance-db", url, "lexiseg"], check=True)
+        subprocess.run([servers.postgres_command("createdb"), "--maintenance-db", url, variables["POSTGRES_DB"]],
+                       check=True)
         for name in ("ledger_url", "broker_url"):  # the names of the network become ports of this machine
             text = (secrets / name).read_text()
             (secrets / name).write_text(text.replace("@postgres:5432", f"@127.0.0.1:{ledger}").replace(
                 "@rabbitmq:5672", f"@127.0.0.1:{queue}"))
         swaps = {"/run/secrets": str(secrets), "/var/lib/lexiseg": str(tmp_path / "data"),
                  "/pictures": str(tmp_path / "pictures"), "/models": str(REPOSITORY / "models"),
-                 "/tmp": str(tmp_path / "tmp"), "0.0.0.0": "127.0.0.1", "8420": str(api)}
-        programs = {"lexiseg": LEXISEG,
+                 "/tmp": str(tmp_path / "tmp"), "0.0.0.0": "127.0.0.1", "8420": str(api),
+                 "api:8420": f"127.0.0.1:{api}", "vllm:8000": f"127.0.0.1:{llm}", "8000": str(llm)}
+        programs = {"lexiseg": LEXISEG, "python3": [str(VLLM / "bin" / "python")],
                     "pg_isready": [servers.postgres_command("pg_isready"), "--port", str(ledger)],
                     "rabbitmq-diagnostics": [str(RABBITMQ_COMMANDS / "rabbitmq-diagnostics")]}
         found = Here(Native(document, swaps, programs), tmp_path, api, rabbitmq, {})
@@ -97,15 +108,16 @@ def here(tmp_path) -> Iterator[Here]:
         finally:
             for process in found.processes.values():
                 if process.poll() is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
 
 
-def start(here: Here, *services: str) -> None:
+def start(here: Here, *services: str, **environment: str) -> None:
+    """environment: what a service needs on a processor beside what the file gives it."""
     for service in services:
         with (here.folder / f"{service}.log").open("wb") as log:
             here.processes[service] = subprocess.Popen(
-                here.native.arguments(service), env=here.native.environment(service), cwd=here.folder,
+                here.native.arguments(service), env=environment | here.native.environment(service), cwd=here.folder,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
 
@@ -137,53 +149,59 @@ def test_the_site_of_the_file_does_a_job_is_well_and_stops_in_time(here):
         assert sha256_file(here.folder / "mask.png") == items[0]["result"]["mask_sha256"]
         assert client.export(job["job"], "coco", here.folder / "coco")["images"] == number
     with Client(f"http://127.0.0.1:{here.port}") as stranger, pytest.raises(Exception, match="token"):
-        stranger.jobs()
+        stranger.list()
+    ledger = urlsplit((here.folder / "secrets" / "ledger_url").read_text().strip())
+    for wrong in ("", ":wrong"):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(f"postgresql://{ledger.username}{wrong}@127.0.0.1:{ledger.port}/lexiseg")
     for process in here.processes.values():
         process.send_signal(signal.SIGTERM)
     for service, process in here.processes.items():
         code = process.wait(timeout=max(here.native.grace(service), 0.1))
         assert code in (0, -signal.SIGTERM), (service, code, (here.folder / f"{service}.log").read_text())
         log = (here.folder / f"{service}.log").read_text()
-        assert "Traceback" not in log and password_of(here) not in log, log
+        assert "Traceback" not in log and not any(password in log for password in passwords_of(here)), log
     assert not any(here.is_well(service) for service in ("api", "gpu"))
 
 
-def password_of(here: Here) -> str:
-    return urlsplit((here.folder / "secrets" / "broker_url").read_text().strip()).password or ""
+def passwords_of(here: Here) -> list[str]:
+    found = [urlsplit((here.folder / "secrets" / name).read_text().strip()).password
+             for name in ("broker_url", "ledger_url")]
+    return [password for password in found if password]
 
 
-def test_vllm_of_the_file_serves_the_pocket_model(tmp_path):
-    """With what a processor needs in LLM_OPTIONS; everything else is as in the file."""
-    environment = REPOSITORY / ".venv-vllm"
+def test_a_job_without_names_goes_from_the_api_over_its_worker_to_vllm(here):
+    """vLLM gets what a processor needs; everything else is as in the file."""
     try:
-        check_environment(environment)
+        check_environment(VLLM)
     except MissingPackageError as error:
         pytest.skip(f"{error.given} {error.next_step}")
-    options = "--enforce-eager --distributed-executor-backend uni --kv-cache-memory-bytes 134217728"
-    document = read_compose(VARIABLES | {"LLM_MODEL": "/models/pocket/llava-phi2", "LLM_DTYPE": "float32",
-                                         "LLM_CONTEXT": "1024", "LLM_STREAMS": "4", "LLM_OPTIONS": options})
-    port = servers.free_port()
-    native = Native(document, {"/models": str(REPOSITORY / "models"), "/tmp": str(tmp_path), "0.0.0.0": "127.0.0.1",
-                               "8000": str(port)}, {"python3": [str(environment / "bin" / "python")]})
-    processor = server_environment(tmp_path)
-    with (tmp_path / "vllm.log").open("wb") as log:
-        process = subprocess.Popen(native.arguments("vllm"), env=processor | native.environment("vllm"), cwd=tmp_path,
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 2 * PATIENCE_S
-        while subprocess.run(native.check("vllm"), env=os.environ, capture_output=True).returncode:
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "vllm.log").read_text()[-3000:]
-            time.sleep(1)
-        model = open_model(f"http://127.0.0.1:{port}/v1")
-        assert model.name == "llava-phi2"
-        assert model.chat.invoke([{"role": "user", "content": "What is a dog?"}], max_tokens=8).content is not None
-        model.close()
-        process.send_signal(getattr(signal, document["services"]["vllm"]["stop_signal"]))
-        process.wait(timeout=native.grace("vllm"))
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    made = here.run("tokens", "add", "anna", "--scope", "submit")
+    assert made.returncode == 0, made.stderr
+    start(here, "vllm", **server_environment(here.folder))
+    here.wait_until_well("vllm")
+    start(here, *PROGRAMS)
+    for service in PROGRAMS:
+        here.wait_until_well(service)
+    with Client(f"http://127.0.0.1:{here.port}", made.stdout.strip(), timeout_s=PATIENCE_S) as client, \
+            pictures_in(here.folder / "pictures") as number:
+        job = client.submit(inputs=["."], free={"max_calls": 100}, out="free")
+        *_, last = client.watch(job["job"])
+        assert (last["state"], last["finished"], last["described"]) == ("done", number, number), last
+        assert last["llm_calls"] > number  # a description of each, and whether what it names is there
+        for item in client.items(job["job"]):
+            assert client.told(job["job"], item["name"])["priors"]["text"]
+            client.mask(job["job"], item["name"], here.folder / "mask.png")
+            assert sha256_file(here.folder / "mask.png") == item["result"]["mask_sha256"]
+    said = here.run("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(said.stdout)["checks"]}
+    for name in ("ledger", "clock", "queue", "workers", "dispatcher", "answers", "api", "tokens", "folder of results",
+                 f"language model {here.native.environment('llm')['LEXISEG_LLM']}"):
+        assert checks[name]["state"] == "ok", checks[name]
+    assert checks["workers"]["found"] == "llm 1, gpu 1, export 1"
+    process = here.processes["vllm"]
+    process.send_signal(getattr(signal, here.native.stop_signal("vllm")))
+    process.wait(timeout=here.native.grace("vllm"))
 
 
 def test_a_worker_and_a_dispatcher_say_what_they_cannot_use(tmp_path):

@@ -3,12 +3,17 @@
 import json
 
 import pytest
+import redis
 
+from agents.store import Entry, open_store
 from service import doctor, site_checks
+from tests import servers
 from tests.llm_server import llm_server
 from tests.servers import free_port
 from workers.ledger import open_ledger
-from workers.ledger.schema import meta
+from workers.ledger.jobs import active_jobs
+from workers.ledger.schema import items, meta, results
+from workers.queue.settings import QueueSettings
 
 
 def test_a_healthy_machine(lexiseg, models):
@@ -136,7 +141,7 @@ def test_servers_that_do_not_answer(monkeypatch, tmp_path):
     checks = found(site_checks.site_checks())
     assert [checks[name].state for name in ("ledger", "queue")] == ["missing"] * 2
     assert checks[f"language model http://127.0.0.1:{port}/v1"].state == "missing"
-    assert all(check.next_step for check in checks.values())
+    assert all(check.next_step for check in checks.values() if check.state != "ok")
     assert "secret" not in " ".join(check.found + check.next_step for check in checks.values())
 
 
@@ -146,6 +151,73 @@ def test_of_several_language_models_one_that_is_away_is_a_warning(monkeypatch):
         checks = found(site_checks.check_llm(f"{server.url},{away}"))
     assert checks[f"language model {server.url}"].state == "ok"
     assert checks[f"language model {away}"].state == "warning"
+
+
+def test_a_redis_that_throws_messages_away_is_named(tmp_path):
+    with servers.redis_server(tmp_path) as url:
+        settings = QueueSettings(ledger=str(tmp_path / "l.sqlite"), broker=url)
+        assert found(site_checks.check_queue(settings))["queue"].state == "ok"
+        with redis.Redis.from_url(url) as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            queue = found(site_checks.check_queue(settings))["queue"]
+            assert queue.state == "warning" and "allkeys-lru" in queue.found
+            assert "maxmemory-policy noeviction" in queue.next_step
+            client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], channels=["*"],
+                               commands=["+@all", "-info"])
+        queue = found(site_checks.check_queue(settings))["queue"]
+    assert queue.state == "warning" and "maxmemory-policy" in queue.found and "ACL SETUSER" in queue.next_step
+
+
+def test_workers_that_are_missing_are_named_those_of_the_language_model_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.delenv("LEXISEG_LLM", raising=False)
+    with servers.redis_server(tmp_path) as url:
+        settings = QueueSettings(ledger=str(tmp_path / "l.sqlite"), broker=url)
+        workers = found(site_checks.check_queue(settings))["workers"]
+        assert workers.state == "warning" and "lexiseg worker export" in workers.next_step
+        assert "lexiseg worker llm" not in workers.next_step
+        monkeypatch.setenv("LEXISEG_LLM", "http://127.0.0.1:1/v1")
+        assert "lexiseg worker llm" in found(site_checks.check_queue(settings))["workers"].next_step
+
+
+def test_the_store_of_answers(tmp_path, monkeypatch):
+    path = tmp_path / "answers" / "a.sqlite"
+    monkeypatch.setenv("LEXISEG_STORE", str(path))
+    monkeypatch.setenv("LEXISEG_LEDGER", str(tmp_path / "l.sqlite"))
+    check = found(site_checks.site_checks())["answers"]
+    assert check.state == "ok" and "to be made" in check.found and not path.parent.exists()
+    store = open_store(path)
+    store.put(Entry(task="presence", model="m", model_digest="1", prompt_digest="2", schema_digest="3",
+                    input_digest="4", sampling={}))
+    store.close()
+    assert site_checks.check_store(str(path)).found == f"1 in {path}"
+    path.write_bytes(b"no database at all" * 100)
+    damaged = site_checks.check_store(str(path))
+    assert damaged.state == "missing" and "--store" in damaged.next_step
+    (tmp_path / "file").write_text("")
+    assert site_checks.check_store(str(tmp_path / "file" / "a.sqlite")).state == "missing"
+    away = site_checks.check_store(f"postgresql://me:secret@127.0.0.1:{free_port()}/db")
+    assert away.state == "missing" and "secret" not in away.found
+    assert site_checks.check_store("none").state == "ok"
+
+
+def test_a_machine_that_does_not_see_what_the_others_wrote(lexiseg, models, tmp_path, monkeypatch, pictures):
+    monkeypatch.setenv("LEXISEG_DATA", str(tmp_path / "data"))
+    lexiseg("jobs", "submit", pictures, "--classes", "dog", "--out", tmp_path / "out")
+    ledger = open_ledger(str(tmp_path / "ledger.sqlite"))
+    (job,) = active_jobs(ledger)
+    with ledger.write() as connection:  # as another machine leaves it
+        item = connection.execute(items.select()).first()
+        connection.execute(items.update().where(items.c.id == item.id).values(state="done"))
+        connection.execute(results.insert().values(
+            item_id=item.id, line="{}", files='{"masks/one.png.png": "0"}', decode_s=0, score_s=0, finish_s=0,
+            finished=0))
+    ledger.close()
+    name = f"results of job {job.id}"
+    check = found(site_checks.site_checks())[name]
+    assert check.state == "missing" and "masks/one.png.png" in check.found and "docs/site.md" in check.next_step
+    (tmp_path / "out" / "masks").mkdir(parents=True)
+    (tmp_path / "out" / "masks" / "one.png.png").write_bytes(b"")
+    assert name not in found(site_checks.site_checks())
 
 
 def test_settings_that_cannot_be_read(monkeypatch):

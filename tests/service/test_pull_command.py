@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import service
+from parsers.files import sha256_bytes
 from service.pull import SOURCES
 from tests import tiny_llava
-from tests.hub import REVISION, hub_server
+from tests.hub import REVISION, TAG, TAGGED, hub_server
 from tests.servers import free_port
 from vision.models import load_card, verify_model
 
@@ -57,10 +58,16 @@ def test_a_llava_phi2_is_converted_on_the_way(hub, tmp_path):
     tower = {name: data for name, data in hub.repositories["somebody/llava"].items() if name.endswith(".bin")}
     hub.repositories[SOURCES["llava-phi2"].tower] = tower
     to = tmp_path / "llava-phi2"
-    done = lexiseg("models", "pull", "llava-phi2", "--to", to, "--endpoint", hub.url, "--from", "somebody/llava")
+    done = lexiseg("models", "pull", "llava-phi2", "--to", to, "--endpoint", hub.url, "--from", "somebody/llava",
+                   "--tower-revision", TAG)
     assert done.returncode == 0, done.stderr
     card = json.loads((to / "model.json").read_text())
-    assert card["origin"] == {"repository": "somebody/llava", "revision": REVISION, "licence": "mit"}
+    model = {name: sha256_bytes(hub.repositories["somebody/llava"][name]) for name in card["origin"]["files"]}
+    assert card["origin"] == {"repository": "somebody/llava", "revision": REVISION, "licence": "mit", "files": model}
+    assert {"config.json", *tower} <= model.keys()
+    assert card["tower_origin"] == {"repository": SOURCES["llava-phi2"].tower, "revision": TAGGED, "licence": "mit",
+                                    "files": {name: sha256_bytes(data) for name, data in tower.items()}}
+    assert TAGGED in done.stdout + done.stderr
     assert (to / "conversion.json").exists() and "model.safetensors" in verify_model(to)
 
 
@@ -84,6 +91,7 @@ def test_no_such_repository_no_such_hub_and_pickles_alone(hub, tmp_path):
     assert "docs/air-gap.md" in refused("--endpoint", f"http://127.0.0.1:{free_port()}")
     hub.repositories["some/clip"] = {"pytorch_model.bin": b"x" * 2000, "open_clip_config.json": b"{}"}
     assert "model-unsupported" in refused("--endpoint", hub.url, "--from", "some/clip")
+    assert "--tower-revision belongs to llava-phi2" in refused("--endpoint", hub.url, "--tower-revision", TAG)
     assert "clip-vit-b-16" in lexiseg("models", "pull", "gpt", "--to", tmp_path / "x").stderr
 
 
