@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from vision import ScoreMap, refine
 from vision.refine.dense_crf import dense_crf
+from vision.refine.enlarge import enlarge, enlarge_on
 from vision.refine.lattice import Lattice
 from vision.refine.pamr import pamr
 from vision.refine.settings import BILATERAL, SPATIAL
@@ -108,6 +110,38 @@ def score_map(classes=6, seed=0):
     logits = np.random.default_rng(seed).normal(0, 3, (classes, 8, 10)).astype(np.float16)
     return ScoreMap(scores_CHW=logits, class_ids=tuple(range(classes)), names=tuple(map(str, range(classes))),
                     image_scores_C=np.ones(classes, np.float32))
+
+
+@pytest.mark.parametrize("size", [(64, 80), (7, 5), (33, 90)])
+@pytest.mark.parametrize("classes", [1, 2, 40])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_winners_of_a_device_are_those_of_the_processor(monkeypatch, size, classes, device):
+    """In several chunks of classes; they may differ where two classes are equal but for rounding."""
+    maps = np.random.default_rng(classes).dirichlet(np.full(classes, 0.3), (8, 10)).astype(np.float32)
+    maps = np.ascontiguousarray(maps.transpose(2, 0, 1))
+    winner, best = enlarge(maps, *size)
+    monkeypatch.setattr(sys.modules["vision.refine.enlarge"], "CLASS_VALUES", 3 * size[0] * size[1])
+    winner_there, best_there = enlarge_on(torch.device(device), maps, *size)
+    assert winner_there.dtype == winner.dtype and best_there.dtype == best.dtype and winner_there.shape == size
+    assert np.abs(best_there - best).max() < 1e-5 and (winner_there == winner).mean() > 0.999
+
+
+@pytest.mark.parametrize(("method", "device", "is_there"), [
+    ("none", "cuda", True), ("torch-crf", "cuda", True), ("pydensecrf", "cuda", False), ("none", "cpu", False)])
+def test_the_size_of_the_image_is_reached_where_the_method_computes(monkeypatch, method, device, is_there):
+    """Only the answer to where is made up: there may be no GPU here."""
+    module, asked = sys.modules["vision.refine"], []
+    monkeypatch.setattr(module, "_place", lambda _device: torch.device("cuda"))
+    monkeypatch.setattr(module, "refine_probabilities", lambda image, maps, *_, **__: maps)
+
+    def winners(place, maps, height, width):
+        asked.append(place.type)
+        return enlarge_on(torch.device("cpu"), maps, height, width)
+
+    monkeypatch.setattr(module, "enlarge_on", winners)
+    found = refine(picture(80, 100), score_map(), method, device=device)
+    assert asked == ["cuda"] * is_there
+    assert (found.labels_HW == refine(picture(80, 100), score_map(), method).labels_HW).mean() > 0.999
 
 
 def test_refine_with_torch_gives_the_labels_of_pydensecrf():

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vision.refine import dense_crf as pydensecrf
-from vision.refine.enlarge import enlarge, softmax
+from vision.refine.enlarge import enlarge, enlarge_on, softmax
 from vision.refine.regions import find_regions
 from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
 from vision.refine.upsample import follow_edges
 from vision.types import LabelMap, ScoreMap
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["METHODS", "RefineSettings", "parse_refinement", "refine", "refine_probabilities"]
 
@@ -39,9 +43,9 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
     """Labels of every pixel, with regions and scores.
 
     image: uint8 RGB; method: `none`, `pydensecrf`, `pamr` or `torch-crf`, the last three also with options
-    (`parse_refinement`); confidence: also return the probability of each pixel's label; device: where the last two
-    compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for another method and MissingPackageError where
-    pydensecrf is not installed. The same arguments give the same bytes.
+    (`parse_refinement`); confidence: also return the probability of each pixel's label; device: where all but
+    pydensecrf compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for another method and
+    MissingPackageError where pydensecrf is not installed. The same arguments give the same bytes.
     """
     method, settings = parse_refinement(method)
     if score_map.rule is not None:
@@ -64,12 +68,27 @@ def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: st
         if len(class_ids_K) > 1:
             probabilities_Kst = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
                                                      settings=settings)
-            winner_HW, best_HW = enlarge(probabilities_Kst, *image_HW3.shape[:2])
+            winner_HW, best_HW = _enlarged(probabilities_Kst, image_HW3, method, device)
             if probabilities_Kst.shape[1:] != image_HW3.shape[:2]:
                 follow_edges(image_HW3, _smaller(image_HW3, *probabilities_Kst.shape[1:]), probabilities_Kst, winner_HW,
                              best_HW, srgb=BILATERAL["srgb"])
             return winner_HW, best_HW, class_ids_K
-    return *enlarge(probabilities_Khw, *image_HW3.shape[:2]), class_ids_K
+    return *_enlarged(probabilities_Khw, image_HW3, method, device), class_ids_K
+
+
+def _enlarged(probabilities_Khw: NDArray[np.float32], image_HW3: NDArray[np.uint8], method: str,
+              device: str) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """Winners and their probabilities at the size of the image; the processes of pydensecrf stay off the GPU."""
+    height, width = image_HW3.shape[:2]
+    if device != "cpu" and method != "pydensecrf" and (place := _place(device)).type != "cpu":
+        return enlarge_on(place, probabilities_Khw, height, width)
+    return enlarge(probabilities_Khw, height, width)
+
+
+def _place(device: str) -> torch.device:
+    import torch
+
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
 def _smaller(image_HW3: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -119,7 +138,7 @@ def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, ite
 
     from vision.refine import pamr, torch_crf
 
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = _place(device)
     picture_1st3 = torch.from_numpy(picture_st3.copy())[None].to(place)
 
     def field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:

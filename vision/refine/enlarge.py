@@ -9,8 +9,13 @@ part of it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 BAND_PIXELS = 4_000_000
 """Pixels that are enlarged at once; bounds the memory."""
@@ -42,6 +47,25 @@ def enlarge(probabilities_Chw: NDArray[np.float32], height: int,
         chunk_K = index_K[start:start + together]
         _race(chunk_K, probabilities_Chw[chunk_K], may_win_Chw[chunk_K], winner_HW, best_HW)
     return winner_HW, best_HW
+
+
+def enlarge_on(device: torch.device, probabilities_Chw: NDArray[np.float32], height: int,
+               width: int) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """As `enlarge`, on a GPU, where all classes are enlarged at every pixel, so many of them at once that CLASS_VALUES
+    holds; only the winners come back. Where two classes are nearer than rounding, another one may win."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    given_Chw = torch.from_numpy(probabilities_Chw).to(device)
+    best_HW = torch.zeros(height, width, device=device)
+    winner_HW = torch.zeros(height, width, dtype=torch.int32, device=device)
+    together = max(1, CLASS_VALUES // (height * width))
+    for start in range(0, len(given_Chw), together):
+        maps_KHW = interpolate(given_Chw[None, start:start + together], (height, width), mode="bilinear")[0]
+        highest_HW, index_HW = maps_KHW.max(0)
+        winner_HW = torch.where(highest_HW > best_HW, index_HW.int() + start, winner_HW)
+        best_HW = torch.maximum(highest_HW, best_HW)
+    return winner_HW.cpu().numpy().astype(np.uint16), best_HW.cpu().numpy()
 
 
 def _race(index_K: NDArray[np.intp], map_Khw: NDArray[np.float32], may_win_Khw: NDArray[np.bool_],
