@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,34 +62,56 @@ class Estimate:
 def estimate(spec: JobSpec, *, measured: int = 32, segmenter: Segmenter | None = None) -> Estimate:
     """Looks at every file's beginning and segments a sample of `measured` pictures, drawn by the digests of their
     names, into a folder that is removed. Raises LexisegError."""
-    images = total = unreadable = 0
-    examples: list[tuple[str, str]] = []
     drawn: list[tuple[int, str, InputItem]] = []
-    for item in find_items(spec.inputs, Path(spec.out), []):
-        images += 1
-        try:
-            total += os.stat(item.path).st_size
-            problem = problem_of(item.path)
-        except OSError:
-            problem = Code.FILE_MISSING
-        if problem is not None:
-            unreadable += 1
-            if len(examples) < EXAMPLES:
-                examples.append((item.name, problem))
-            continue
+
+    def draw(item: InputItem) -> None:
         entry = (-int.from_bytes(hashlib.sha256(item.name.encode()).digest()[:8]), item.name, item)
         if len(drawn) < measured:
             heapq.heappush(drawn, entry)
         else:
             heapq.heappushpop(drawn, entry)
+
+    found = count_files(find_items(spec.inputs, Path(spec.out), []), draw)
     sample = [item for _, _, item in sorted(drawn, key=lambda entry: entry[1])]
     number, seconds, written = _measure(spec, sample, segmenter) if sample else (0, 0.0, 0)
-    good = images - unreadable
+    good = found.images - found.unreadable
     rate = number / seconds if seconds else 0.0
-    return Estimate(images=images, bytes=total, unreadable=unreadable, examples=tuple(examples), measured=number,
-                    images_per_s=rate, seconds=good / rate if rate else 0.0,
+    return Estimate(images=found.images, bytes=found.bytes, unreadable=found.unreadable, examples=found.examples,
+                    measured=number, images_per_s=rate, seconds=good / rate if rate else 0.0,
                     disk_bytes=round(good * written / number) if number else 0,
                     free_bytes=round(free_mb(Path(spec.out)) * 1e6), device=spec.device)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Picture files as their beginnings show them."""
+
+    images: int
+    bytes: int
+    unreadable: int
+    """Files that will fail."""
+    examples: tuple[tuple[str, str], ...]
+    """The first of those: name and error code."""
+
+
+def count_files(items: Iterable[InputItem], on_good: Callable[[InputItem], None] = lambda _item: None) -> Found:
+    """Looks at the beginning of every file. on_good: hears of each that looks well."""
+    images = size = unreadable = 0
+    examples: list[tuple[str, str]] = []
+    for item in items:
+        images += 1
+        try:
+            size += os.stat(item.path).st_size
+            problem = problem_of(item.path)
+        except OSError:
+            problem = Code.FILE_MISSING
+        if problem is None:
+            on_good(item)
+            continue
+        unreadable += 1
+        if len(examples) < EXAMPLES:
+            examples.append((item.name, problem))
+    return Found(images, size, unreadable, tuple(examples))
 
 
 def problem_of(path: Path) -> Code | None:

@@ -6,7 +6,6 @@ Nothing is measured here: the machine of the API may have neither the model nor 
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -16,12 +15,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
-from parsers.errors import Code
 from service.api.errors import ApiError, responses
 from service.api.jobs import JobRequest, check_of, spec_of
 from service.api.site import Site, Submitter
 from workers import JobSpec
-from workers.estimate import EXAMPLES, problem_of
+from workers.estimate import count_files
+from workers.inputs import InputItem
 from workers.ledger.jobs import finished_rows, list_jobs
 from workers.outputs import free_mb
 from workers.submit import absolute, find_items
@@ -65,36 +64,25 @@ def estimate_job(site: Submitter, request: JobRequest) -> EstimateAnswer:
     if not _counting.acquire(blocking=False):
         raise ApiError(429, "too-many", "The pictures of another job are being counted.", "Ask again in half a minute.")
     try:
-        images, size, unreadable, examples = _count(site, spec)
+        found = count_files(_checked(site, spec))
     finally:
         _counting.release()
     measured, seconds, written = _history(site, spec)
-    good = images - unreadable
+    good = found.images - found.unreadable
     return EstimateAnswer(
-        images=images, bytes=size, unreadable=unreadable, examples=examples, measured=measured,
+        images=found.images, bytes=found.bytes, unreadable=found.unreadable,
+        examples=[Unreadable(name=name, code=code) for name, code in found.examples], measured=measured,
         images_per_s=measured / seconds if seconds else 0.0, seconds=good * seconds / measured if measured else 0.0,
         disk_bytes=round(good * written / measured) if measured else 0,
         free_bytes=round(free_mb(Path(spec.out)) * 1e6))
 
 
-def _count(site: Site, spec: JobSpec) -> tuple[int, int, int, list[Unreadable]]:
-    """Pictures, their bytes, how many will fail, and the first of those. Raises InputError as a submission would."""
-    images = size = unreadable = 0
-    examples: list[Unreadable] = []
+def _checked(site: Site, spec: JobSpec) -> Iterator[InputItem]:
+    """The pictures of a job. Raises InputError as a submission would."""
     check = check_of(site)
     for item in find_items(spec.inputs, Path(spec.out), []):
         check(item)
-        images += 1
-        try:
-            size += os.stat(item.path).st_size
-            problem = problem_of(item.path)
-        except OSError:
-            problem = Code.FILE_MISSING
-        if problem is not None:
-            unreadable += 1
-            if len(examples) < EXAMPLES:
-                examples.append(Unreadable(name=item.name, code=problem))
-    return images, size, unreadable, examples
+        yield item
 
 
 def _history(site: Site, spec: JobSpec) -> tuple[int, float, int]:
