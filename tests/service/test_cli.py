@@ -69,7 +69,7 @@ OPTIONS = {
     "models": [],
     "models convert-llava-phi2": ["source", "target", "--vision-tower", "--dtype", "--json"],
     "models list": ["--json"],
-    "models pull": ["name", "--to", "--from", "--revision", "--endpoint"],
+    "models pull": ["name", "--to", "--from", "--revision", "--tower-revision", "--endpoint"],
     "models verify": ["models"],
     "models convert-simseg": ["checkpoint", "--tokenizer", "--to", "--half"],
 }
