@@ -175,8 +175,13 @@ def check_of(site: Site) -> Callable[[InputItem], None]:
 
 
 @router.post("", status_code=201, responses=responses(404, 409, 413, 502, 507))
-def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
+async def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
     """Enter a job; workers begin at once. The same request again changes nothing, or adds what is new."""
+    async with site.entering:
+        return await run_in_threadpool(_enter, site, request)
+
+
+def _enter(site: Site, request: JobRequest) -> JobAnswer:
     site.check_room()
     spec = spec_of(site, request, [str(site.inside(text)) for text in request.inputs])
     submitted = submit(site.ledger, spec, priority=request.priority, sample=request.sample, check=check_of(site))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import os
 import shutil
@@ -35,6 +36,9 @@ FRESH_S = 0.5
 BROKER_FRESH_S = 5.0
 """What the broker's server said is good for so long: strangers may ask for readiness, and each question is a
 connection."""
+ENTERING = 2
+"""Jobs that are entered at once. Each is a dozen statements and a flush of the disk, and all wait for one lock in
+SQLite: more of them would only take the threads and the processor from those who look at their jobs."""
 OPEN = (JobState.SUBMITTING, JobState.RUNNING, JobState.FINALISING)
 _bearer = HTTPBearer(auto_error=False, description="A token of: lexiseg tokens add NAME --scope read|submit|admin")
 
@@ -61,6 +65,8 @@ class Site:
     """How many may follow jobs at once."""
     singles: threading.Semaphore
     """How many may wait for one picture at once."""
+    entering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(ENTERING))
+    """Who enters a job."""
     llm: tuple[float, CandidateFree | None] = (0.0, None)
     """When the language model was last asked whether it is there (monotonic seconds), and what it is."""
     _tokens: tuple[float, tuple[Token, ...]] = (-1.0, ())

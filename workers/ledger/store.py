@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +18,8 @@ from parsers.errors import Code, JobError
 from workers.ledger.schema import migrate
 from workers.logs import address, without_secrets
 
+_MARK = "INSERT INTO meta VALUES ('synced', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+"""It has to change something: a commit that changes nothing flushes nothing."""
 BUSY_S = 60
 """Seconds that one writer of SQLite waits for another."""
 
@@ -65,10 +68,19 @@ class Ledger:
 
     def sync(self) -> None:
         """Makes what was committed survive a power cut at once. Without it SQLite may lose the last transactions of
-        before the cut, never a part of one."""
+        before the cut, never a part of one.
+
+        A commit with `synchronous=FULL` flushes the whole log, whoever wrote it. A checkpoint would do so too, but it
+        waits for readers, and everybody who writes waits for it.
+        """
         if self._engine.dialect.name == "sqlite":
             with self._explained(), self._writing, closing(self._engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(FULL)")
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA synchronous=FULL")
+                try:
+                    cursor.execute(_MARK, (repr(time.time()),))  # commits by itself
+                finally:
+                    cursor.execute("PRAGMA synchronous=NORMAL")
 
     def close(self) -> None:
         self._engine.dispose()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, select
+from sqlalchemy import event, inspect, select
 
 from parsers.errors import Code, JobError
 from workers.ledger import SCHEMA_VERSION, NewJob, claim, commit, open_ledger
@@ -17,7 +19,7 @@ from workers.ledger.store import normal_url
 
 def version(ledger) -> int:
     with ledger.read() as connection:
-        return int(connection.execute(select(meta.c.value)).scalar_one())
+        return int(connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar_one())
 
 
 def test_a_new_ledger_has_the_newest_schema_and_opens_again(ledger, make_job):
@@ -42,7 +44,7 @@ def test_of_pictures_from_before_descriptions_nothing_is_to_be_said(ledger, make
     with ledger.write() as connection:
         connection.exec_driver_sql("ALTER TABLE items DROP COLUMN told")
         connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN llm_calls")
-        connection.execute(meta.update().values(value="1"))
+        connection.execute(meta.update().where(meta.c.key == "schema_version").values(value="1"))
     with ledger.write() as connection:
         migrate(connection)
     assert version(ledger) == SCHEMA_VERSION
@@ -62,7 +64,7 @@ def test_a_step_that_fails_changes_nothing(ledger, make_job):
 
 def test_a_newer_ledger_is_refused(ledger):
     with ledger.write() as connection:
-        connection.execute(meta.update().values(value="99"))
+        connection.execute(meta.update().where(meta.c.key == "schema_version").values(value="99"))
     with pytest.raises(JobError) as caught, ledger.write() as connection:
         migrate(connection)
     assert caught.value.code == Code.LEDGER_UNAVAILABLE and "99" in caught.value.given
@@ -99,6 +101,31 @@ def test_passwords_are_not_shown():
 def test_urls():
     assert normal_url("postgres://a/b") == "postgresql+psycopg://a/b"
     assert normal_url("/a/b.sqlite") == "sqlite:////a/b.sqlite"
+
+
+def test_what_was_committed_is_flushed_and_nobody_is_waited_for(tmp_path):
+    """While somebody reads, who would hold up a checkpoint."""
+    path = tmp_path / "ledger.sqlite"
+    ledger = open_ledger(str(path))
+    log = Path(f"{path}-wal")
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+    create_job(ledger, NewJob(out="/out", spec="{}", digest="d", priority="batch", shard_size=4, attempts=3))
+    before, levels = log.stat().st_size, []
+    event.listen(ledger._engine, "checkin", lambda connection, _record: levels.append(
+        connection.execute("PRAGMA synchronous").fetchone()[0]))
+    statements = []
+    with ledger.read() as connection:
+        connection.connection.set_trace_callback(statements.append)
+    started = time.monotonic()
+    ledger.sync()
+    assert time.monotonic() - started < 10, "it waited for the reader"
+    assert log.stat().st_size > before, "a commit that writes nothing flushes nothing"
+    full = next(number for number, text in enumerate(statements) if "synchronous=FULL" in text)
+    assert any(text.startswith("INSERT") for text in statements[full:]) and levels[-1] == 1
+    reader.close()
+    ledger.close()
 
 
 def test_a_ledger_that_is_removed_in_the_middle_is_missed_and_goes_on_when_it_is_back(tmp_path):
