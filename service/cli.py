@@ -31,17 +31,10 @@ VocabularyPath = Annotated[Path, typer.Argument(metavar="FILE", help="A vocabula
 
 def print_version(wanted: bool) -> None:
     if wanted:
+        from service.version import version_number
+
         typer.echo(f"lexiseg {version_number()}")
         raise typer.Exit
-
-
-def version_number() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("lexiseg")
-    except PackageNotFoundError:
-        return "(not installed: run from a checkout)"
 
 
 @app.callback()

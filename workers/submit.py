@@ -16,9 +16,17 @@ from parsers.files import canonical_json, output_error, sha256_bytes, write_atom
 from workers import manifests
 from workers.inputs import InputItem, UnreadableFolder, iter_inputs
 from workers.ledger import JobRow, JobState, Ledger, NewJob
-from workers.ledger.allowance import ACCEPTED
 from workers.ledger.intake import Intake, set_going, take_in
-from workers.ledger.jobs import Priority, create_job, forget_job, forget_new_items, get_job, item_names, open_items
+from workers.ledger.jobs import (
+    ACCEPTED,
+    Priority,
+    create_job,
+    forget_job,
+    forget_new_items,
+    get_job,
+    item_names,
+    open_items,
+)
 from workers.ledger.schema import jobs
 from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec

@@ -18,7 +18,7 @@ from service.api.errors import add_handlers
 from service.api.guard import AccessLog, BodyLimit, Door
 from service.api.settings import ApiSettings
 from service.api.site import Site
-from service.cli import version_number
+from service.version import version_number
 from workers.ledger import open_ledger
 from workers.queue.settings import read_settings
 

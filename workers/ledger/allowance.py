@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import update
 
 from parsers.errors import Code
-from workers.ledger.schema import items, jobs
-from workers.ledger.states import ItemState, JobState
+from workers.ledger.jobs import ACCEPTED, JobRow, failed_number
+from workers.ledger.schema import jobs
+from workers.ledger.states import JobState
 from workers.ledger.store import Ledger
-
-if TYPE_CHECKING:
-    from workers.ledger.jobs import JobRow
-
-ACCEPTED = "failures_accepted"
-"""In the notes of a job: failures after which a person resumed it; they are not counted again."""
 
 
 def stop_beyond_allowance(ledger: Ledger, job: JobRow) -> bool:
@@ -36,22 +30,6 @@ def stop_beyond_allowance(ledger: Ledger, job: JobRow) -> bool:
             update(jobs).where(jobs.c.id == job.id, jobs.c.state.in_((JobState.RUNNING, JobState.FINALISING)))
             .values(state=JobState.STOPPED, error_code=Code.TOO_MANY_FAILURES, error=_explained(job, failed, allowed))
         ).rowcount == 1
-
-
-def accept_failures(connection: Connection, job_id: str, number: int) -> None:
-    """Notes how many failures are not counted: those of until now when a person resumes a job that was stopped for
-    them, none when they are tried again."""
-    notes = json.loads(connection.execute(select(jobs.c.notes).where(jobs.c.id == job_id).with_for_update())
-                       .scalar_one())
-    if notes.get(ACCEPTED, 0) != number:
-        connection.execute(update(jobs).where(jobs.c.id == job_id).values(notes=json.dumps(
-            notes | {ACCEPTED: number})))
-
-
-def failed_number(connection: Connection, job_id: str) -> int:
-    """Pictures that failed or were quarantined."""
-    return connection.execute(select(func.count()).select_from(items).where(
-        items.c.job_id == job_id, items.c.state.in_((ItemState.FAILED, ItemState.QUARANTINED)))).scalar_one()
 
 
 def _explained(job: JobRow, failed: int, allowed: int) -> str:

@@ -14,7 +14,6 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, 
 
 from parsers.errors import Code, JobError
 from workers.inputs import InputItem, item_of
-from workers.ledger.allowance import accept_failures, failed_number
 from workers.ledger.notes import forget_moves, note_moved
 from workers.ledger.schema import items, jobs, results, shards
 from workers.ledger.states import FINISHED_ITEMS, OPEN_ITEMS, ItemState, JobState, ShardState
@@ -22,6 +21,8 @@ from workers.ledger.store import Ledger
 
 Priority = Literal["interactive", "batch"]
 NAMES_AT_ONCE = 4096
+ACCEPTED = "failures_accepted"
+"""In the notes of a job: failures after which a person resumed it; they are not counted again."""
 ALL_STAGES = 1
 """Shards of stage 0 are a sample, those of stage 1 the rest; a job at stage 1 works on both."""
 
@@ -328,6 +329,22 @@ def requeue(connection: Any, which: Any) -> int:
         connection.execute(update(shards).where(shards.c.id.in_(shard_ids[start:start + 500]))
                            .values(state=ShardState.WAITING, sent=0))
     return number
+
+
+def accept_failures(connection: Connection, job_id: str, number: int) -> None:
+    """Notes how many failures are not counted: those of until now when a person resumes a job that was stopped for
+    them, none when they are tried again."""
+    notes = json.loads(connection.execute(select(jobs.c.notes).where(jobs.c.id == job_id).with_for_update())
+                       .scalar_one())
+    if notes.get(ACCEPTED, 0) != number:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(notes=json.dumps(
+            notes | {ACCEPTED: number})))
+
+
+def failed_number(connection: Connection, job_id: str) -> int:
+    """Pictures that failed or were quarantined."""
+    return connection.execute(select(func.count()).select_from(items).where(
+        items.c.job_id == job_id, items.c.state.in_((ItemState.FAILED, ItemState.QUARANTINED)))).scalar_one()
 
 
 def forget_job(ledger: Ledger, job: JobRow) -> None:
