@@ -5,7 +5,8 @@ against the super-classes of the pictogram world; plans and answers about pictur
 did not see. A thing is found if the words of its name are in the name and attributes of one object. The part
 `candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given, `lists`
 masks of super-classes with the model's kinds of each against masks with the lists in `models/pocket/vocabularies`;
-`reading` says what the parser makes of true descriptions, `patches` how many things the patches of a picture name.
+`reading` says what the parser makes of true descriptions, `patches` how many things the patches of a picture name, and
+`words` how often the model's next word is right where all before it is as it should be.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from agents.prompt import load_prompt, quoted
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
 from agents.source import KnowledgeSource
 from agents.telling import tell_picture
-from agents.train.batches import cells, name_tokens, pixels
+from agents.train.batches import ROW, cells, name_tokens, pack, patch_things, pixels
 from agents.train.export import read_weights
 from agents.train.knowledge import COLOUR_NAMES, SIZES, superclasses
-from agents.train.network import logits, make_network, opened_states, patch_features
+from agents.train.network import logits, make_network, opened_states, patch_features, text_states
 from agents.train.requests import draw_request
-from agents.train.tasks import Example, assignment, clusters, describe, presence
-from agents.train.tokenizer import make_tokenizer
+from agents.train.tasks import Example, assignment, clusters, describe, description, presence
+from agents.train.tokenizer import COLUMNS, ROWS, make_tokenizer
 from agents.vocabulary import build_vocabulary
 from benchmarks.pictograms import LISTS, superclass_run
 from parsers import ObjectPrior, ScenePriors
@@ -217,6 +218,42 @@ def patches(model: Path, dataset: PictogramDataset) -> dict[str, float]:
             "of one colour": len(right[True]), "named of these": round(float(np.mean(right[True] or [False])), 3)}
 
 
+def words(model: Path, dataset: PictogramDataset) -> dict[str, list[float]]:
+    """What words of true detailed descriptions tell, to their number and the share that the model would say next."""
+    network, tokenizer = make_network(), make_tokenizer()
+    network.load_state_dict(read_weights(model))
+    right: dict[str, list[bool]] = {}
+    for i in range(len(dataset)):
+        scene = dataset.scene(i)
+        rows = pack([[description(scene, detailed=True)]], tokenizer, ROW, [patch_things(scene)])
+        with torch.inference_mode():
+            features_BPV = patch_features(network, pixels([scene.image_HW3]), torch.float32)
+            states_TD = text_states(network, rows.tokens_BT, rows.segments_BT, rows.positions_BT, features_BPV,
+                                    torch.float32)[0]
+            likeliest_T = logits(network, states_TD).argmax(-1).tolist()
+        pieces = [tokenizer.decode([token], skip_special_tokens=False) for token in rows.tokens_BT[0].tolist()]
+        for t in rows.learn_BT[0, :-1].nonzero()[:, 0].tolist():
+            word, said = pieces[t + 1], tokenizer.decode([likeliest_T[t]], skip_special_tokens=False)
+            told = meaning(pieces[t], word)
+            both_sizes = told == "size" and word.strip() not in SIZES and said.strip() not in SIZES
+            right.setdefault(told, []).append(word == said or both_sizes)
+    return {told: [len(found), round(float(np.mean(found)), 3)] for told, found in sorted(right.items())}
+
+
+def meaning(before: str, word: str) -> str:
+    """What a word of a description tells, by the piece before it."""
+    if before.endswith("."):
+        return "a relation follows" if word == " The " else "the next thing or the end follows"
+    if before == " The ":
+        return "first thing of a relation"
+    if word.startswith(" is "):
+        is_depth = word.strip() in ("is in front of the", "is behind the")
+        return "in front of, behind" if is_depth else "beside, above, below"
+    if before in (" a ", " an "):
+        return "size"
+    return "row" if word in ROWS else "column" if word in COLUMNS else "the rest"
+
+
 def questions(ask: Asker, dataset: PictogramDataset) -> dict[str, float]:
     """Share of right answers to drawn questions about the scenes: presence, and the clusters shown (all of them)."""
     right = {"presence": 0, "assign": 0}
@@ -311,7 +348,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         "descriptions": lambda: descriptions(ask, dataset, given.show), "questions": lambda: questions(ask, dataset),
         "texts": lambda: texts(ask, given.scenes), "reading": lambda: reading(ask, dataset),
-        "patches": lambda: patches(given.model, dataset),
+        "patches": lambda: patches(given.model, dataset), "words": lambda: words(given.model, dataset),
         "lists": lambda: lists(given.model, given.clip, dataset),
         "candidate-free": lambda: candidate_free(given.model, given.clip, dataset, given.matrix)}
     for part in given.parts:
