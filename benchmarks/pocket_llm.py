@@ -279,7 +279,7 @@ def texts(ask: Asker, drawn: int) -> dict[str, float]:
     for i in range(drawn):
         rng = np.random.default_rng([DRAWN, i, 1])
         request, plan = draw_request(rng)
-        plans += json.loads(ask("plan", schema=dict(plan_schema()), request=quoted(request))) == plan
+        plans += ask("plan", schema=dict(plan_schema()), request=quoted(request)) == json.dumps(plan)
         example = clusters(rng)
         truth = json.loads(example.answer)
         answer = json.loads(ask("clusters", schema=dict(labels_schema(list(truth))), question=example.question,

@@ -36,15 +36,13 @@ ROW, TEXT_ROW, TEXT_ROWS = 176, 384, 1
 """Tokens of a row of questions about a picture and of one without, and how many of the latter: CPU kernels are
 prepared once per shape, so all steps have the same. Questions that do not fit are left out."""
 
-DEPTHS = ("in front of", "behind")
 CHOICES = {"far": COLUMNS, "high": ROWS,
            **{edge: EDGES[GRID * i:GRID * (i + 1)] for i, edge in enumerate(("left", "right", "top", "bottom"))},
            "size": (*(f"{word} " for word in SIZES), END),
-           "colour": (*(f"{word} " for word in COLOUR_NAMES), END),
-           "depth": (*(f" is {word} the " for word in DEPTHS), END)}
+           "colour": (*(f"{word} " for word in COLOUR_NAMES), END)}
 """What a patch of a thing is asked for beside its name: where the thing's middle lies, in the words of a description,
-in which columns and rows of patches it begins and ends, how large it is and of what colour, whether it covers others or
-is covered; the end of text stands for nothing to be said."""
+in which columns and rows of patches it begins and ends, how large it is and of what colour; the end of text stands for
+nothing to be said."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ class Marks:
     """A choice that each patch of a thing makes."""
 
     choices_BP: Tensor
-    """Index of what is right; -1 where no thing fills more than half of a patch, or two are right."""
+    """Index of what is right; -1 where no thing fills more than half of a patch."""
     tokens_W: Tensor
     """Ids of the tokens to choose among."""
 
@@ -176,8 +174,7 @@ def patch_names(scene: Scene, labels: NDArray[np.int64], rng: np.random.Generato
 
 
 def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
-    """(P,) for each of CHOICES, -1 where no thing fills more than half of a patch; a thing that covers another one and
-    is covered is not asked for its depth."""
+    """(P,) for each of CHOICES, -1 where no thing fills more than half of a patch."""
     cells_NP = cells(scene.instances_HW)
     result = {name: np.full(len(cells_NP), -1, np.int64) for name in CHOICES}
     for index, thing in enumerate(scene.objects):
@@ -190,9 +187,6 @@ def patch_marks(scene: Scene) -> dict[str, NDArray[np.int64]]:
             words = CHOICES[name]
             said = [words.index(f"{word} ") for word in thing.attributes if f"{word} " in words]
             result[name][mine_N] = said[0] if said else len(words) - 1
-        found = {DEPTHS.index(one.predicate) for one in scene.relations
-                 if one.subject == index and one.predicate in DEPTHS}
-        result["depth"][mine_N] = -1 if len(found) > 1 else found.pop() if found else len(DEPTHS)
     return result
 
 

@@ -208,26 +208,16 @@ def naming_loss(network: LlavaForConditionalGeneration, states_BSD: Tensor, targ
 
 
 def looking_loss(watched: Sequence[Tensor], rows: Rows) -> Tensor:
-    """How far the finders are from what they are to look at, summed. The first covers it evenly: the divergence of its
-    attention from an equal share for each patch. The others look anywhere at it: minus the logarithm of all it gets.
+    """Minus the logarithm of how much of its attention a finder gives to what it is to look at, summed over finders.
 
     A search whose result nobody can use yet is not learnt from answers alone: after three rounds questions of presence
-    were still answered by chance, and no head looked at the thing that a word names. What covers a thing evenly brings
-    back how far it reaches, of which sizes and relations are read. The way is ours.
+    were still answered by chance, and no head looked at the thing that a word names. The way is ours.
     """
     asked_BT = rows.looks_BT >= 0
     shown_BGN = rows.shown_BGN.to(watched[0].dtype)
-    number_BG1 = shown_BGN.sum(-1, keepdim=True).clamp(min=1)
-
-    def of_looks(values_BTG: Tensor) -> Tensor:
-        return values_BTG.gather(2, rows.looks_BT.clamp(min=0)[..., None])[..., 0][asked_BT]
-
-    logarithms_BTN = watched[0].clamp(min=1e-30).log()
-    uneven_BTG = -logarithms_BTN @ (shown_BGN / number_BG1).mT - number_BG1.log().mT
-    losses = [of_looks(uneven_BTG).float().mean()]
-    for attention_BTN in watched[1:]:
-        losses.append(-of_looks(attention_BTN @ shown_BGN.mT).float().clamp(min=1e-6).log().mean())
-    return torch.stack(losses).sum()
+    shares = [(attention_BTN @ shown_BGN.mT).gather(2, rows.looks_BT.clamp(min=0)[..., None])[..., 0][asked_BT]
+              for attention_BTN in watched]
+    return torch.stack([-share_K.float().clamp(min=1e-6).log().mean() for share_K in shares]).sum()
 
 
 def answer_loss(network: LlavaForConditionalGeneration, rows: Rows, features_BPV: Tensor | None,

@@ -67,7 +67,7 @@ def describe(scene: Scene, *, detailed: bool) -> str:
 
 
 def description(scene: Scene, *, detailed: bool) -> Example:
-    """`describe` as an example. The words before a name look at the thing that is to be named, and so does the end of
+    """`describe` as an example. The words of a place look at the thing that is to be named next, and so does the end of
     the sentence before; names look at their things, and so does what stands before a name in a relation."""
     asked = question("describe-detailed" if detailed else "describe-simple")
     relations = {(one.subject, one.object): one.predicate for one in scene.relations}
@@ -87,10 +87,8 @@ def description(scene: Scene, *, detailed: bool) -> Example:
         looks.append(Look(len(asked) + len(text) - 1, (i,)))
         add(ROWS[row], i)
         add(COLUMNS[column], i)
-        words = [*(thing.attributes if detailed else ()), thing.name]
-        add(f" {with_article(' '.join(words), 'a').split()[0]} ", i)
-        for word in words[:-1]:
-            add(f"{word} ", i)
+        add(" " + with_article(" ".join([*(thing.attributes if detailed else ()), thing.name]), "a")
+            .removesuffix(thing.name))
         add(thing.name, i)
         add(".")
         for other in told if detailed else ():

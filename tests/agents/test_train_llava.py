@@ -27,7 +27,6 @@ from agents.train.batches import (
     prompt_text,
 )
 from agents.train.export import CHAT_TEMPLATE, read_weights, write_model
-from agents.train.knowledge import COLOUR_NAMES, SIZES
 from agents.train.loop import Plan, looking_loss, make_optimisers, train_llava, train_step
 from agents.train.network import (
     FINDERS,
@@ -184,7 +183,7 @@ def test_patches_are_asked_for_the_place_size_and_colour_of_their_thing():
     scene = PictogramDataset(count=4, seed=3).scene(2)
     marks = patch_marks(scene)
     cells = scene.instances_HW.reshape(GRID, 8, GRID, 8).swapaxes(1, 2).reshape(GRID * GRID, 64)
-    said, deep = set(), set()
+    said = set()
     for index, thing in enumerate(scene.objects):
         mine = (cells == index + 1).sum(1) > 32
         visible = scene.instances_HW == index + 1
@@ -197,14 +196,8 @@ def test_patches_are_asked_for_the_place_size_and_colour_of_their_thing():
                                ("size", told & set(CHOICES["size"]) or {END}),
                                ("colour", told & set(CHOICES["colour"]) or {END})):
             assert not mine.any() or {CHOICES[name][choice] for choice in marks[name][mine]} == expected
-        depths = {f" is {one.predicate} the " for one in scene.relations if one.subject == index}
-        depths &= set(CHOICES["depth"])
-        expected = {-1} if len(depths) > 1 else {CHOICES["depth"].index(depths.pop() if depths else END)}
-        assert not mine.any() or set(marks["depth"][mine]) == expected
-        deep |= expected
         said |= told
-    assert all(((marks[name] < 0) == ((cells > 0).sum(1) <= 32)).mean() > 0.9 for name in CHOICES if name != "depth")
-    assert said and len(deep) > 1
+    assert all(((marks[name] < 0) == ((cells > 0).sum(1) <= 32)).mean() > 0.9 for name in CHOICES) and said
 
 
 def test_words_look_at_the_patches_of_their_thing():
@@ -231,9 +224,6 @@ def test_words_look_at_the_patches_of_their_thing():
             found.add(word)
         elif word == "dog" or (word == "." and words[t + 1] == END):
             assert shown is not None and shown.nonzero()[:, 0].tolist() == [0]
-        elif word in (" a ", " an ") or word.strip() in (*SIZES, *COLOUR_NAMES):
-            following = next(later for later in words[t:] if later in names)
-            assert shown is not None and torch.equal(shown[1:], torch.from_numpy(things[names[following]])), word
         elif word in ROWS:  # the place of the next name
             following = next(later for later in words[t:] if later in names)
             assert torch.equal(shown[1:], torch.from_numpy(things[names[following]]))
@@ -250,20 +240,6 @@ def test_looking_counts_how_much_attention_a_thing_gets():
     attention_BTN = torch.zeros(1, 16, 1 + GRID * GRID)
     attention_BTN[0, at, :2] = torch.tensor([0.25, 0.75])
     assert looking_loss([attention_BTN, attention_BTN], rows).item() == pytest.approx(2 * 1.3862944)
-
-
-def test_the_first_finder_covers_a_thing_evenly_and_the_second_need_not():
-    rows = pack([[Example("x", "no", (Look(0, (0,)),))]], make_tokenizer(), 16,
-                [patch_things(PictogramDataset(count=1, seed=3).scene(0))])
-    at = int((rows.looks_BT[0] >= 0).nonzero())
-    mine = rows.shown_BGN[0, 0].nonzero()[:, 0]
-    even_BTN, peaked_BTN = torch.zeros(2, 1, 16, 1 + GRID * GRID)
-    even_BTN[0, at, mine] = 1 / len(mine)
-    peaked_BTN[0, at, mine] = 0.1 / (len(mine) - 1)
-    peaked_BTN[0, at, mine[0]] = 0.9
-    assert looking_loss([even_BTN, peaked_BTN], rows).item() == pytest.approx(0, abs=1e-5)
-    expected = -(peaked_BTN[0, at, mine] * len(mine)).log().mean().item()
-    assert looking_loss([peaked_BTN, even_BTN], rows).item() == pytest.approx(expected, rel=1e-4) and expected > 1
 
 
 def test_marks_are_single_words(batch):
