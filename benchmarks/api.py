@@ -118,9 +118,14 @@ async def _ask(port: int, clients: int, seconds: float) -> dict:
             await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
 
     lines = [await Line.to(port) for _ in range(clients)]
-    await submit(lines[0], 0)
-    end = time.monotonic() + seconds
-    await asyncio.gather(*(client(line, number, end) for number, line in enumerate(lines)))
+    try:
+        await submit(lines[0], 0)
+        end = time.monotonic() + seconds
+        await asyncio.gather(*(client(line, number, end) for number, line in enumerate(lines)))
+    finally:
+        for line in lines:
+            line.writer.close()
+            await line.writer.wait_closed()
     return {"clients": clients, "seconds": seconds, "requests": sum(map(len, times.values())), "failures": failures,
             **{kind: {"requests": len(found), "p50_ms": round(float(np.percentile(found, 50)), 1),
                       "p99_ms": round(float(np.percentile(found, 99)), 1)} for kind, found in times.items()}}

@@ -279,7 +279,7 @@ def texts(ask: Asker, drawn: int) -> dict[str, float]:
     for i in range(drawn):
         rng = np.random.default_rng([DRAWN, i, 1])
         request, plan = draw_request(rng)
-        plans += ask("plan", schema=dict(plan_schema()), request=quoted(request)) == json.dumps(plan)
+        plans += content(ask("plan", schema=dict(plan_schema()), request=quoted(request))) == plan
         example = clusters(rng)
         truth = json.loads(example.answer)
         answer = json.loads(ask("clusters", schema=dict(labels_schema(list(truth))), question=example.question,
@@ -310,6 +310,14 @@ def candidate_free(model: Path, clip: Path, dataset: PictogramDataset, matrix: P
     return {"Open mIoU": found.open_miou, "plain mIoU": found.mapped_miou, "names": found.names,
             "mIoU, names given": base.mapped_miou, "Open mIoU / mIoU, names given": (found.open_miou or 0.0)
             / max(base.mapped_miou or 0.0, 1e-9), "names per picture": named / len(rows), "denied names": denied}
+
+
+def content(answer: str) -> Any:
+    """What an answer in JSON says; None for one that was cut."""
+    try:
+        return json.loads(answer)
+    except json.JSONDecodeError:
+        return None
 
 
 def lists(model: Path, clip: Path, dataset: PictogramDataset, count: int = 7) -> dict[str, float]:

@@ -24,13 +24,16 @@ fi
 unset LEXISEG_AIRGAP
 ip link set lo up
 
+kept=
+# shellcheck disable=SC2086  (several files)
+trap 'rm -f $kept' EXIT
 replace() { # file, what it holds in here; a file that is not there needs no other
     if [ -e "$1" ]; then
         there=$(mktemp)
         printf '%s\n' "$2" > "$there"
         chmod 644 "$there"
         mount --bind "$there" "$1"
-        rm "$there"
+        kept="$kept $there" # not removed at once: on a file that is gone nothing can be mounted by a gap inside this one
     fi
 }
 replace /etc/resolv.conf "nameserver 192.0.2.1

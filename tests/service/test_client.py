@@ -150,6 +150,8 @@ def test_an_export_of_a_sample_that_takes_long_is_waited_for_and_asked_for_once(
     ledger = open_ledger(read_settings().ledger)
     do_job(ledger, get_job(ledger, job))
     ledger.close()
+    while client.show(job)["state"] == "running":  # what was seen half a second ago is shown again
+        time.sleep(0.05)
     assert client.show(job)["state"] == "sampled"
     found = hasty.export(job, "coco", tmp_path / "coco")
     assert calls == ["export_job"] and found["images"] >= 2 and (tmp_path / "coco" / "annotations.json").is_file()
