@@ -2,7 +2,7 @@
 
 quality: a model on pictogram validation scenes of seen names, with descriptions and without; the control; Open mIoU
 with names given and candidate-free; how many ground-truth classes descriptions name. ablation: one switch at a time,
-each variant trained for `--minutes` from each of `--seeds`. speed: pictures per second of the decoder with priors and
+each variant trained for `--steps` from each of `--seeds`. speed: pictures per second of the decoder with priors and
 without, taken in turn. camvid: mIoU of the validation photographs, and IoU per class.
 """
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 import torch
 
@@ -86,21 +86,22 @@ class Telling:
         return self._segmenter.score([replace(sample, priors=self._told.of(sample.key)) for sample in samples])
 
 
-def ablation(out: Path, minutes: float, seeds: int, names: list[str], config: str, device: str) -> list[dict]:
+def ablation(out: Path, steps: int, seeds: int, names: list[str], config: str, device: str) -> list[dict]:
     """Trains what is not trained yet; the last figure of each run's log."""
     rows = []
     for name in names or list(VARIANTS):
         figures = []
         for seed in range(seeds):
             folder = out / f"{name.replace(' ', '-').replace(':', '')}-{seed}"
-            changes = VARIANTS[name] | {"seed": str(seed)}
+            changes = VARIANTS[name] | {"seed": str(seed), "steps": str(steps), "evaluation.every": str(steps)}
             options = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
             subprocess.run([sys.executable, "-m", "vision.train", "llmformer", "--config", config, "--out", str(folder),
                             "--model-dir", str(resolve_model(None, "clip").parent / "llmformer"),
-                            "--minutes", str(minutes), "--device", device, *options], check=True)
+                            "--device", device, *options], check=True)
             lines = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
             figures.append(next(line["miou"] for line in reversed(lines) if "miou" in line))
-        rows.append({"variant": name} | {f"seed {seed}": percent(value) for seed, value in enumerate(figures)})
+        rows.append({"variant": name} | {f"seed {seed}": percent(value) for seed, value in enumerate(figures)}
+                    | {"mean": percent(fmean(figures))})
     return rows
 
 
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--descriptions", type=Path, help="prepared ones; captions with mistakes if left out")
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--variants", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(VARIANTS)}")
     parser.add_argument("--config", default="pictograms")
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--camvid", default="../shared/data/camvid")
     given = parser.parse_args()
     if given.task == "ablation":
-        rows = ablation(given.out, given.minutes, given.seeds, given.variants, given.config, given.device)
+        rows = ablation(given.out, given.steps, given.seeds, given.variants, given.config, given.device)
     else:
         model = resolve_model(given.model, "llmformer")
         if given.task == "quality":

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from parsers import parse_scenes
+from agents.model import open_model
+from agents.picture import Picture
+from agents.source import KnowledgeSource
+from agents.telling import tell_picture
 from parsers.errors import Code, JobError, MissingPackageError
 from parsers.files import pretty_json, write_atomic
-from parsers.prepared import PreparedRow, write_prepared
+from parsers.prepared import write_prepared
+from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary
 from service.console import console, progress, say, warn
 from service.evaluate import percent
@@ -41,7 +45,9 @@ SCENES = 12
 HELD_OUT_SEED = 4242
 """Training draws its scenes from seeds above all of the dataset's, validation from other ones."""
 LLMFORMER = "llmformer"
-"""The backend that reads descriptions, here the scenes' captions; its task is that of `names`."""
+"""The backend that reads descriptions; its task is that of `names`."""
+LLAVA = "llava-phi2"
+"""What describes the scenes to it."""
 SHARD = 4
 """Scenes that one message stands for."""
 SUBCLASSES = "pocket/vocabularies/pictogram_superclasses.yaml"
@@ -156,11 +162,15 @@ def save_scenes(dataset: PictogramDataset, folder: Path) -> None:
 
 
 def save_descriptions(dataset: PictogramDataset, folder: Path) -> Path:
-    """What the captions of the scenes say, as prepared descriptions."""
+    """What the pocket LLaVA-Phi2 says of the scenes, as prepared descriptions."""
     path = folder / "descriptions.jsonl"
-    told = parse_scenes(dataset.scene(i).caption.text for i in range(len(dataset)))
-    write_prepared(path, (PreparedRow(image_id=f"{file_key(i)}.png", prompt_id="caption", model_id="template",
-                                      priors=priors) for i, priors in enumerate(told)))
+    source, reader = KnowledgeSource(open_model(str(models_root() / "pocket" / LLAVA))), SceneReader()
+    with progress("describing") as update:
+        rows = []
+        for i in range(len(dataset)):
+            rows.append(tell_picture(source, f"{file_key(i)}.png", Picture(dataset.scene(i).image_HW3), reader))
+            update(i + 1, len(dataset))
+    write_prepared(path, rows)
     return path
 
 

@@ -60,10 +60,14 @@ def test_three_jobs_over_the_same_scenes_go_through_the_queue(lexiseg, own_model
 @pytest.mark.integration
 def test_llmformer_stands_beside_clip_where_it_is_there(lexiseg, own_models, saved_llmformer, tmp_path):
     (own_models / "pocket" / "llmformer").symlink_to(saved_llmformer)
-    (own_models / "pocket" / "en_scene").symlink_to(POCKET / "en_scene")
+    for name in ("en_scene", "llava-phi2"):
+        (own_models / "pocket" / name).symlink_to(POCKET / name)
     result = lexiseg("demo", "--out", tmp_path / "demo")
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "demo" / "llmformer" / "masks").iterdir())) == demo.SCENES
+    told = [json.loads(line) for line in (tmp_path / "demo" / "scenes" / "descriptions.jsonl").read_text().splitlines()]
+    assert len(told) == demo.SCENES and {row["model_id"] for row in told} == {"pocket-llava-phi2"}
+    assert all(row["priors"]["objects"] for row in told)
     assert json.loads((tmp_path / "demo" / "llmformer" / "job.json").read_text())["spec"]["backend"] == "llmformer"
 
 

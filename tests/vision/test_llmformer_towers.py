@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from parsers.errors import Code, ModelError
 from tests.vision.conftest import LLMFORMER
@@ -12,6 +12,7 @@ from vision.llmformer.config import LlmformerConfig, TowerConfig
 from vision.llmformer.model import build_model
 from vision.llmformer.priors import embed_priors, prior_phrases
 from vision.llmformer.towers import load_tower
+from vision.models import OPENAI_MEAN
 
 VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 2,
           "image_size": 42, "patch_size": 14, "model_type": "clip_vision_model"}
@@ -33,6 +34,26 @@ def llava(tmp_path_factory):
     return directory, model
 
 
+@pytest.fixture(scope="module")
+def projecting(llava, tmp_path_factory):
+    """The same with a projector, which reads the second last block, and pixels in a range of its own."""
+    from transformers import CLIPVisionConfig, LlavaConfig, PhiConfig
+    from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
+
+    directory = tmp_path_factory.mktemp("models") / "projecting"
+    directory.mkdir()
+    config = LlavaConfig(vision_config=CLIPVisionConfig(**VISION),
+                         text_config=PhiConfig(hidden_size=40, num_attention_heads=4))
+    projector = LlavaMultiModalProjector(config).eval()
+    weights = {f"model.multi_modal_projector.{name}": value for name, value in projector.state_dict().items()}
+    save_file(load_file(llava[0] / "model.safetensors") | weights, directory / "model.safetensors")
+    (directory / "config.json").write_text(json.dumps(
+        {"model_type": "llava", "vision_config": VISION, "vision_feature_layer": -2}))
+    (directory / "preprocessor_config.json").write_text(json.dumps(
+        {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.25, 0.5]}))
+    return directory, projector
+
+
 @torch.no_grad()
 def test_the_tower_of_a_llava_directory(llava):
     directory, model = llava
@@ -43,6 +64,51 @@ def test_the_tower_of_a_llava_directory(llava):
         tokens = tower.run(block, tokens)
     torch.testing.assert_close(tokens, model(images).last_hidden_state)
     assert (tower.width, tower.patch, tower.prefix) == (32, 14, 1)
+
+
+@torch.no_grad()
+def test_the_text_space_of_a_llava_is_what_its_projector_hands_on(llava, projecting):
+    directory, projector = projecting
+    tower = load_tower(TowerConfig(kind="llava", path=directory.name), 48, directory.parent).eval()
+    images = torch.randn(1, 3, 42, 42)
+    tokens = tower.embed(images)
+    for block in tower.blocks:
+        tokens = tower.run(block, tokens)
+    seen = llava[1](images, output_hidden_states=True).hidden_states[-2]
+    torch.testing.assert_close(tokens, seen)
+    torch.testing.assert_close(tower.text_space(tokens), projector(seen[:, 1:]))
+    assert tower.text_width == 40
+    assert (tower.mean, tower.std) == ((0.5, 0.4, 0.3), (0.25, 0.25, 0.5))
+    bare = load_tower(TowerConfig(kind="llava", path=llava[0].name), 48, llava[0].parent)
+    assert bare.text_width is None and bare.text_space(tokens) is None and bare.mean == OPENAI_MEAN
+
+
+def test_the_cue_of_a_llava_is_learned(projecting):
+    directory, _ = projecting
+    values = LLMFORMER | {"tower": {"kind": "llava", "path": directory.name}, "window": 48, "cue": True,
+                          "adapter": LLMFORMER["adapter"] | {"injector": False}, "pixel_head": True}
+    model = build_model(LlmformerConfig.model_validate(values), directory.parent).train()
+    nothing = embed_priors([prior_phrases(None, 6, 4)], lambda t: torch.zeros(0, 24), lambda t: torch.zeros(0, 24),
+                           objects=6, relations=4, width=24)
+    found = model(torch.randn(1, 3, 48, 48), nothing)
+    (found.pixels_Bchw.sum() + found.last.classes_BQc.sum()).backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.to_text.parameters())
+    assert all(p.grad is None for p in model.tower.parameters())
+
+
+def test_a_llava_without_projector_gives_no_cue(llava):
+    values = LLMFORMER | {"tower": {"kind": "llava", "path": llava[0].name}, "window": 48, "cue": True}
+    with pytest.raises(ModelError, match="no text space"):
+        build_model(LlmformerConfig.model_validate(values), llava[0].parent)
+
+
+def test_another_encoder_than_the_one_of_training_is_refused(llava, projecting):
+    directory, _ = llava
+    pinned = TowerConfig(kind="llava", path=directory.name)
+    digest = load_tower(pinned, 48, directory.parent).digest
+    load_tower(pinned.model_copy(update={"digest": digest}), 48, directory.parent)
+    with pytest.raises(ModelError, match="the model was trained with 0000"):
+        load_tower(pinned.model_copy(update={"digest": "0" * 64}), 48, directory.parent)
 
 
 @torch.no_grad()

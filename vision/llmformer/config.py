@@ -123,7 +123,8 @@ class LlmformerConfig(BaseModel):
     cue: bool = False
     """Mask-pooled text-space features of the encoder take part: they are added to the class embedding and, compared
     with the object vectors, to the correspondence of masks and objects; and the vectors of a mask's objects are added
-    to its class embedding. Ours, not of the paper; needs an open_clip tower."""
+    to its class embedding. A LLaVA's features are what its projector hands to the language model, brought to the width
+    of the text vectors by a learned linear map. Ours, not of the paper; not with a timm tower."""
     pixel_head: bool = False
     """A second head that names every cell by itself, trained with cross-entropy; with `cue` it corrects the encoder's
     text-space features. It learns sooner than masks are matched. Ours."""
@@ -133,8 +134,8 @@ class LlmformerConfig(BaseModel):
         share, rest = divmod(self.width, self.heads)
         if rest or share & (share - 1):
             raise ValueError(f"width {self.width} / heads {self.heads} is not a power of two")
-        if self.cue and self.tower.kind != "open_clip":
-            raise ValueError("cue needs a tower of kind open_clip, which has text-space features")
+        if self.cue and self.tower.kind == "timm":
+            raise ValueError("cue needs a tower of kind open_clip or llava, which has text-space features")
         cell = 8 * self.adapter.stem_stride
         if self.window % cell:
             raise ValueError(f"window {self.window} is no multiple of {cell}, the coarsest cells of the adapter")

@@ -23,6 +23,7 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerSinePositionEmbedding,
 )
 
+from parsers.errors import Code, ModelError
 from vision.llmformer.adapter import VitAdapter
 from vision.llmformer.attentions import (
     AttentionCues,
@@ -170,6 +171,12 @@ class Llmformer(nn.Module):
         if config.pixel_head:
             self.pixel_head = nn.Conv2d(width, text, 1)
         if config.cue:
+            if tower.text_width is None:
+                raise ModelError(Code.MODEL_UNSUPPORTED, f"The encoder {config.tower.path} has no text space.",
+                                 "An open_clip directory, or a LLaVA directory with its projector.",
+                                 "Set model.cue to false, or give such an encoder.")
+            if config.tower.kind == "llava":
+                self.to_text = nn.Sequential(nn.LayerNorm(tower.text_width), nn.Linear(tower.text_width, text))
             nn.init.normal_(named.weight, std=0.01)
             self.seen_weight, self.linked_weight = nn.Parameter(torch.ones(())), nn.Parameter(torch.tensor(0.5))
             if config.pixel_head:
@@ -217,6 +224,8 @@ class Llmformer(nn.Module):
         places = tuple(self.positions(level[:1].shape, level.device, level.dtype).flatten(2).transpose(1, 2)[0]
                        for level in maps)
         text_space = self.tower.text_space(features.tokens_BNE) if self.config.cue else None
+        if text_space is not None and self.config.tower.kind == "llava":
+            text_space = self.to_text(text_space)
         return Picture(levels, places, tuple((level.shape[2], level.shape[3]) for level in maps),
                        decoded.mask_features, None if text_space is None else F.normalize(text_space, dim=-1),
                        features.grid)

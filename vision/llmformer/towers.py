@@ -5,6 +5,7 @@ Shapes: B batch; H, W picture in pixels; h, w grid; N = prefix + h w tokens; E w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ from parsers.errors import Code, ModelError
 from vision.llmformer.config import TowerConfig
 from vision.models import OPENAI_MEAN, OPENAI_STD
 
-LLAVA_WEIGHTS = re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?(.+)")
+LLAVA_TOWER = re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?(.+)")
+LLAVA_PROJECTOR = re.compile(r"(?:model\.)?multi_modal_projector\.(.+)")
 
 
 class Tower(nn.Module):
@@ -34,6 +36,8 @@ class Tower(nn.Module):
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
     digest: str | None = None
+    text_width: int | None = None
+    """Length of the features of `text_space`; None for an encoder that has none."""
 
     def embed(self, images_B3HW: Tensor) -> Tensor:
         """(B, N, E): what enters the first block."""
@@ -48,7 +52,7 @@ class Tower(nn.Module):
         return block(tokens_BNE)
 
     def text_space(self, tokens_BNE: Tensor) -> Tensor | None:
-        """(B, h w, c): patch features comparable with text vectors; None for an encoder that has none."""
+        """(B, h w, text_width): patch features as names are told from; None for an encoder that has none."""
         return None
 
 
@@ -61,6 +65,7 @@ class OpenClipTower(Tower):
         super().__init__()
         self.visual = visual
         self.width, self.patch = visual.conv1.out_channels, visual.patch_size[0]
+        self.text_width = visual.proj.shape[1]
         self.mean, self.std = mean, std
 
     def embed(self, images_B3HW: Tensor) -> Tensor:
@@ -82,20 +87,33 @@ class OpenClipTower(Tower):
 
 
 class LlavaTower(Tower):
-    """The CLIP tower of a LLaVA directory, as the language model was trained with it."""
+    """The CLIP tower of a LLaVA directory, as the language model was trained with it, up to the block that the
+    projector reads. Its text space is what the projector hands to the language model."""
 
     prefix = 1
 
     def __init__(self, directory: Path) -> None:
         from transformers import CLIPVisionConfig, CLIPVisionModel
+        from transformers.activations import ACT2FN
 
         super().__init__()
         try:
-            settings = json.loads((directory / "config.json").read_bytes())["vision_config"]
+            config = json.loads((directory / "config.json").read_bytes())
+            settings = config["vision_config"]
             self.model = CLIPVisionModel(CLIPVisionConfig(**settings))
-            weights = _llava_weights(directory)
+            weights, self.digest = _llava_weights(directory, LLAVA_TOWER)
+            if not weights:
+                raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no weights named vision_tower.*.",
+                                 "Safetensors of a LLaVA model.", "Copy it again from its source.")
             weights.pop("embeddings.position_ids", None)
             self.model.load_state_dict(weights)
+            self.used = config.get("vision_feature_layer", -1) % settings["num_hidden_layers"] + 1
+            self.projector = nn.Sequential()
+            if (projector := _llava_weights(directory, LLAVA_PROJECTOR)[0]):
+                self.projector = nn.Sequential(_linear(projector, "linear_1"), ACT2FN[config.get(
+                    "projector_hidden_act", "gelu")], _linear(projector, "linear_2"))
+                self.text_width = len(projector["linear_2.weight"])
+            self.mean, self.std = _llava_range(directory)
         except ModelError:
             raise
         except Exception as error:  # JSON, key, shape and safetensors errors
@@ -109,10 +127,13 @@ class LlavaTower(Tower):
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
-        return self.model.encoder.layers
+        return self.model.encoder.layers[:self.used]
 
     def run(self, block: nn.Module, tokens_BNE: Tensor) -> Tensor:
         return block(tokens_BNE, attention_mask=None)
+
+    def text_space(self, tokens_BNE: Tensor) -> Tensor | None:
+        return self.projector(tokens_BNE[:, self.prefix:]) if self.text_width else None
 
 
 class TimmTower(Tower):
@@ -157,37 +178,50 @@ def load_tower(config: TowerConfig, window: int, base: Path) -> Tower:
     if not directory.is_dir():
         raise ModelError(Code.MODEL_MISSING, f"The encoder {directory} is not there.",
                          "The directory that `tower.path` of config.json names.", "Bring it to that place.")
-    if config.kind == "llava":
-        return LlavaTower(directory)
-    return _open_clip_tower(config, directory)
+    tower = LlavaTower(directory) if config.kind == "llava" else _open_clip_tower(directory)
+    if config.digest not in (None, tower.digest):
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"The encoder {directory} has sha256 {tower.digest}, the model was "
+                         f"trained with {config.digest}.", "The encoder that it was trained with.",
+                         "Bring that encoder, or train again: python -m vision.train llmformer --help")
+    return tower
 
 
-def _open_clip_tower(config: TowerConfig, directory: Path) -> Tower:
+def _open_clip_tower(directory: Path) -> Tower:
     from vision.clip.dense import check_tower
     from vision.clip.encoder import load_clip
     from vision.models import load_card, model_digest
 
     card = load_card(directory)
-    digest = model_digest(card)
-    if config.digest not in (None, digest):
-        raise ModelError(Code.MODEL_UNSUPPORTED, f"The encoder {directory} has sha256 {digest}, the model was trained "
-                         f"with {config.digest}.", "The encoder that it was trained with.",
-                         "Bring that encoder, or train again: python -m vision.train llmformer --help")
     visual = load_clip(card)[0].visual
     check_tower(visual, "loda", str(directory))
     tower = OpenClipTower(visual, card.mean, card.std)
-    tower.digest = digest
+    tower.digest = model_digest(card)
     return tower
 
 
-def _llava_weights(directory: Path) -> dict[str, Tensor]:
-    weights = {}
+def _llava_weights(directory: Path, wanted: re.Pattern[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors whose names match, in float32, under the names of the pattern's group; and sha256 over them as they
+    are stored."""
+    weights, digest = {}, hashlib.sha256()
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
-            for key in file.keys():  # noqa: SIM118  (the file is not iterable)
-                if match := LLAVA_WEIGHTS.fullmatch(key):
-                    weights[match[1]] = file.get_tensor(key).float()
-    if not weights:
-        raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no weights named vision_tower.*.",
-                         "Safetensors of a LLaVA model.", "Copy it again from its source.")
-    return weights
+            for key in sorted(file.keys()):
+                if match := wanted.fullmatch(key):
+                    stored = file.get_tensor(key)
+                    digest.update(match[1].encode() + stored.view(torch.uint8).numpy().tobytes())
+                    weights[match[1]] = stored.float()
+    return weights, digest.hexdigest()
+
+
+def _linear(weights: dict[str, Tensor], name: str) -> nn.Linear:
+    rows, columns = weights[f"{name}.weight"].shape
+    linear = nn.Linear(columns, rows)
+    linear.load_state_dict({"weight": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]})
+    return linear
+
+
+def _llava_range(directory: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that pixels are normalised with; CLIP's where the directory does not say."""
+    path = directory / "preprocessor_config.json"
+    said = json.loads(path.read_bytes()) if path.is_file() else {}
+    return tuple(said.get("image_mean", OPENAI_MEAN)), tuple(said.get("image_std", OPENAI_STD))
