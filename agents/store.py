@@ -11,7 +11,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,11 @@ from typing import Any, Protocol
 from agents.records import Outcome
 from parsers.errors import Code, LlmError, MissingPackageError
 from parsers.files import canonical_json, sha256_bytes
+from parsers.secrets import address, without_secrets
 
 FORMAT_VERSION = 1
+NO_STORE = "none"
+"""In place of a store: answers are not kept."""
 BUSY_S = 10.0
 """Seconds that one process waits for another that is writing."""
 KEY_PARTS = ("task", "model_digest", "prompt_digest", "schema_digest", "input_digest", "sampling")
@@ -88,13 +91,27 @@ def open_store(where: str | Path, *, busy_s: float = BUSY_S) -> Store:
     Raises LlmError (`store-unavailable`): damaged, of another version, not to be read or written;
     MissingPackageError for PostgreSQL without its driver.
     """
-    text = str(where)
-    if text.startswith(("postgresql://", "postgres://")):
-        return SqlStore(_open_postgres(text), "%s", text.rpartition("@")[2])
-    if "://" in text and not text.startswith("sqlite:///"):
-        raise unavailable(text, "this kind of address is not known")
-    path = Path(text.removeprefix("sqlite:///")).expanduser()
-    return SqlStore(_open_sqlite(path, busy_s), "?", str(path))
+    text, path = str(where), store_file(where)
+    if path is not None:
+        return SqlStore(_open_sqlite(path, busy_s), "?", str(path))
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise unavailable(address(text), "this kind of address is not known")
+    return SqlStore(_open_postgres(text), "%s", address(text))
+
+
+def store_file(where: str | Path) -> Path | None:
+    """The file of a store in SQLite; None for one at another kind of address."""
+    text = str(where).removeprefix("sqlite:///")
+    return None if "://" in text else Path(text).expanduser()
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a store of answers; nothing is written. Raises LlmError (`store-unavailable`)."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'knowledge_info'").fetchone())
+    except sqlite3.Error as error:
+        raise unavailable(str(path), str(error)) from error
 
 
 class SqlStore:
@@ -177,9 +194,10 @@ class SqlStore:
 
 def unavailable(where: str, why: str) -> LlmError:
     """The error for a store that cannot be used."""
-    return LlmError(Code.STORE_UNAVAILABLE, f"The store of answers {where} cannot be used: "
-                    f"{' '.join(why.split())[:200]}.", "An SQLite file that lexiseg made, a new path, or the URL of a "
-                    "PostgreSQL that answers.", "Give another --store, or --store none to ask the model each time.")
+    said = " ".join(without_secrets(why).split())[:200]
+    return LlmError(Code.STORE_UNAVAILABLE, f"The store of answers {where} cannot be used: {said}.",
+                    "An SQLite file that lexiseg made, a new path, or the URL of a PostgreSQL that answers.",
+                    "Give another --store, or --store none to ask the model each time.")
 
 
 def _open_sqlite(path: Path, busy_s: float) -> sqlite3.Connection:
@@ -206,7 +224,7 @@ def _open_postgres(url: str) -> Any:
     try:
         return psycopg.connect(url, autocommit=True, connect_timeout=10)
     except psycopg.Error as error:
-        raise unavailable(url.rpartition("@")[2], str(error)) from error
+        raise unavailable(address(url), str(error)) from error
 
 
 def _is_busy(error: BaseException | None) -> bool:

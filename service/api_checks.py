@@ -33,8 +33,8 @@ def check_api() -> list[Check]:
         settings = read_api_settings()
     except LexisegError as error:
         return [Check(name="api settings", state="missing", found=error.given, next_step=error.next_step)]
-    if not any(name.startswith(PREFIX) for name in os.environ) and not settings.tokens.exists() \
-            and not settings.outputs.exists():
+    if not any(name.startswith(PREFIX) for name in os.environ) and not os.path.exists(settings.tokens) \
+            and not os.path.exists(settings.outputs):
         return []
     url = os.environ.get(ADDRESS)
     return [*(check_address(url) if url else []), check_tokens(settings.tokens, url), *check_folders(settings)]
@@ -91,9 +91,7 @@ def check_folders(settings: ApiSettings) -> list[Check]:
 def check_written(name: str, folder: Path) -> Check:
     """Does a folder give back what is written into it?"""
     title = f"folder of {name}"
-    there = folder
-    while not there.exists():
-        there = there.parent
+    there = next(one for one in (folder, *folder.absolute().parents) if os.path.exists(one))
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".lexiseg-doctor-") as file:
             file.write(PROBE)

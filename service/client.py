@@ -41,8 +41,9 @@ class Client:
     """One site. All methods raise SiteError; answers are the JSON of the API as it is."""
 
     def __init__(self, url: str, token: str | None = None, *, timeout_s: float = 90.0) -> None:
-        """timeout_s: without a sign of the site. `export`, `verify`, `estimate` and `build_vocabulary`, which may take
-        an hour of silence, wait for their answer without end and are not sent again."""
+        """timeout_s: without a sign of the site. `submit`, `sample`, `export`, `verify`, `estimate` and
+        `build_vocabulary`, which may take an hour of silence, wait for their answer without end; all but the first two,
+        which are known again, are not sent again."""
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._endless = httpx.Timeout(timeout_s, read=None)
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
@@ -64,7 +65,7 @@ class Client:
         Without `out` a name is chosen here, so that a request that is sent again, because its answer was lost, is known
         as the same job."""
         options = {"out": f"job-{secrets.token_hex(4)}"} | options
-        return self._json("POST", "/v1/jobs", json=_request(inputs, vocabulary, free, options))
+        return self._json("POST", "/v1/jobs", json=_request(inputs, vocabulary, free, options), timeout=self._endless)
 
     def estimate(self, *, inputs: Names, vocabulary: str | dict[str, Any] | None = None,
                  free: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:

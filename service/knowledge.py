@@ -23,6 +23,7 @@ from agents import (
 )
 from agents.parallel import in_order
 from agents.records import Detail
+from agents.store import NO_STORE
 from agents.vocabulary import build_vocabulary
 from parsers.errors import Code, LexisegError, SettingError
 from parsers.files import output_error
@@ -34,8 +35,6 @@ from service.parse import scene_tree
 from service.vocabulary import summary
 from vision.images import read_image
 from workers.inputs import InputItem, find_inputs
-
-NO_STORE = "none"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +60,10 @@ def name_of_llm(options: LlmOptions) -> str | None:
     return options.name or os.environ.get("LEXISEG_LLM_MODEL") or None
 
 
-def place_of_store(options: LlmOptions) -> str:
+def place_of_store(options: LlmOptions | None = None) -> str:
     """Where answers are kept: the option, else LEXISEG_STORE, else a file in the cache."""
-    return options.store or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
+    given = options.store if options is not None else None
+    return given or os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
 
 
 @contextmanager

@@ -13,10 +13,11 @@ import urllib.request
 from urllib.parse import urlsplit
 
 from parsers.errors import Code, SettingError
+from parsers.secrets import address
 from service.console import say
 from workers.ledger import open_ledger
 from workers.ledger.dispatch import dispatchers
-from workers.logs import address, log_to_stderr
+from workers.logs import log_to_stderr
 from workers.queue.app import KINDS
 from workers.queue.health import worker_answers
 from workers.queue.settings import read_settings

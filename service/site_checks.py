@@ -10,23 +10,22 @@ from pathlib import Path
 from sqlalchemy import inspect, select
 
 from agents.card import find_llm
-from agents.store import open_store
+from agents.store import NO_STORE, is_store, open_store, store_file
 from parsers.errors import LexisegError
+from parsers.secrets import address
 from service.api_checks import check_api
-from service.app import cache_dir
 from service.check import Check
+from service.knowledge import place_of_store
 from workers.ledger import JobRow, Ledger
 from workers.ledger.clock import clock_ahead_s
 from workers.ledger.dispatch import dispatchers
 from workers.ledger.jobs import active_jobs, finished_rows
 from workers.ledger.schema import SCHEMA_VERSION, meta
 from workers.ledger.store import connect
-from workers.logs import address
 from workers.queue.app import KINDS, make_app
 from workers.queue.health import broker_problem, count_workers
 from workers.queue.settings import QueueSettings, read_settings
 from workers.queue.stall import SILENT_S, find_stall, llm_problem
-from workers.telling import NO_STORE
 
 LOOKED_AT = 20
 """Jobs that are asked for why they stand still: every question may take a second."""
@@ -39,13 +38,13 @@ def site_checks() -> list[Check]:
     except LexisegError as error:
         return [Check(name="settings", state="missing", found=error.given, next_step=error.next_step)]
     return [*check_ledger(settings), *check_queue(settings), *check_llm(os.environ.get("LEXISEG_LLM") or "pocket"),
-            check_store(os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")), *check_api()]
+            check_store(place_of_store()), *check_api()]
 
 
 def check_ledger(settings: QueueSettings) -> list[Check]:
     """Does it answer, is its schema ours, and do its clock and ours agree? What its jobs and dispatchers do."""
     where = address(settings.ledger)
-    if "://" not in settings.ledger and not Path(settings.ledger).expanduser().exists():
+    if "://" not in settings.ledger and not os.path.exists(Path(settings.ledger).expanduser()):
         return [Check(name="ledger", state="ok", found=f"{where}, to be made by the first job")]
     try:
         ledger = connect(settings.ledger)
@@ -99,19 +98,19 @@ def check_llm(llm: str) -> list[Check]:
 
 def check_store(where: str) -> Check:
     """The store of answers: is it one, and can it be read?"""
-    name, text = "answers", where.removeprefix("sqlite:///")
+    name, path = "answers", store_file(where)
     if where == NO_STORE:
         return Check(name=name, state="ok", found="not kept (LEXISEG_STORE is none)")
-    path = Path(text).expanduser()
-    if "://" not in text and not path.exists():
-        folder = path.parent
-        while not folder.exists():
-            folder = folder.parent
+    if path is not None and not os.path.exists(path):
+        folder = next(folder for folder in path.absolute().parents if os.path.exists(folder))
         if folder.is_dir() and os.access(folder, os.W_OK):
             return Check(name=name, state="ok", found=f"{path}, to be made by the first answer")
         return Check(name=name, state="missing", found=f"{path} cannot be made: {folder} cannot be written",
                      next_step="Set LEXISEG_STORE to a file in a folder in which you may write.")
     try:
+        if path is not None and not is_store(path):
+            return Check(name=name, state="missing", found=f"{path} is a database of something else",
+                         next_step="Set LEXISEG_STORE to a new path, or to the store of this site.")
         store = open_store(where)
         try:
             kept = sum(store.outcomes().values())
@@ -119,7 +118,7 @@ def check_store(where: str) -> Check:
             store.close()
     except LexisegError as error:
         return _failed(name, error)
-    return Check(name=name, state="ok", found=f"{kept:,} in {where.rpartition('@')[2]}")
+    return Check(name=name, state="ok", found=f"{kept:,} in {address(where)}")
 
 
 def _check_redis(settings: QueueSettings, where: str) -> Check:
@@ -190,7 +189,7 @@ def _check_results(ledger: Ledger, job: JobRow) -> Check | None:
     """None if the first file of a job that others wrote is seen here, or there is none yet: else this machine has
     another folder in its place."""
     files = next((row.files for row in finished_rows(ledger, job.id) if row.files != "{}"), "{}")
-    lost = [path for path in json.loads(files) if not (Path(job.out) / path).exists()]
+    lost = [path for path in json.loads(files) if not os.path.exists(Path(job.out) / path)]
     if not lost:
         return None
     return Check(name=f"results of job {job.id}", state="missing", found=f"{Path(job.out) / lost[0]} was written and "

@@ -6,10 +6,11 @@ import os
 import signal
 from types import FrameType
 
+from parsers.secrets import address
 from service.console import say, warn
 from workers.ledger import open_ledger
 from workers.ledger.jobs import active_jobs
-from workers.logs import address, log_to_stderr
+from workers.logs import log_to_stderr
 from workers.queue.settings import read_settings
 from workers.queue.supervisor import Supervisor
 

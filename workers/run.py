@@ -20,6 +20,7 @@ from workers.inputs import Inputs, find_inputs
 from workers.outputs import (
     LineFile,
     PictureWriter,
+    failure,
     ignores_case,
     job_timing,
     prepare_out,
@@ -101,7 +102,7 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
     vocabulary, own = spec.vocabulary.frozen(), None
     more: list[str] = []
     if spec.free is not None:
-        told, more = tell_all(spec.free, inputs, on_told)
+        told, more = tell_all(spec.free, inputs, on_told, spec.max_failures)
         vocabulary = merged_vocabulary(said for said in told.values() if isinstance(said, PreparedRow)).frozen()
     if ignores_case(out):
         refuse_equal_names((item.name for item in inputs.items), out)
@@ -128,15 +129,21 @@ def run_job(spec: JobSpec, *, on_progress: Callable[[Progress], None] | None = N
                       seconds=seconds, warnings=job.warnings, failures=failures, unreadable=job.unreadable_folders)
 
 
-def tell_all(free: CandidateFree, inputs: Inputs,
-             on_told: Callable[[int, int], None]) -> tuple[dict[str, PreparedRow | Exception], list[str]]:
-    """What is said of each picture by its name, or why nothing is; and warnings. Raises what concerns all pictures."""
+def tell_all(free: CandidateFree, inputs: Inputs, on_told: Callable[[int, int], None],
+             allowed: int | None = None) -> tuple[dict[str, PreparedRow | Exception], list[str]]:
+    """What is said of each picture by its name, or why nothing is; and warnings. Raises what concerns all pictures, and
+    JobError (`too-many-failures`) where of more than `allowed` nothing is."""
     told: dict[str, PreparedRow | Exception] = {}
+    failures: list[Result] = []
     with open_telling(free) as telling:
         budget = budget_of(free.call_limit(len(inputs.items)))
         asked = in_order(lambda item: try_to_tell(telling, item, budget.spend), inputs.items, telling.parallel)
         for item, said in zip(inputs.items, asked, strict=True):
             told[item.name] = said
+            if isinstance(said, Exception):
+                failures.append(failure(item.name, said))
+            if allowed is not None and len(failures) > allowed:
+                raise _beyond_allowance(allowed, failures[0])
             on_told(len(told), len(inputs.items))
         return told, telling.warnings()
 

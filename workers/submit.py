@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from sqlalchemy import update
 
+from agents.store import NO_STORE
 from parsers.errors import Code, InputError, JobError, OutputError, SettingError
 from parsers.files import canonical_json, output_error, sha256_bytes, write_atomic
 from workers import manifests
@@ -30,7 +31,6 @@ from workers.ledger.jobs import (
 from workers.ledger.schema import jobs
 from workers.outputs import FILES, FOLDERS, ignores_case, refuse_equal_names
 from workers.spec import JobSpec
-from workers.telling import NO_STORE
 
 NOT_IN_DIGEST = {"inputs", "out", "workers", "batch", "preset", "max_failures", "format_version"}
 """What decides about no mask: a job keeps its results when it changes."""

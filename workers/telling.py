@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agents.store import NO_STORE
 from parsers.errors import (
     Code,
     JobError,
@@ -29,7 +30,6 @@ from workers.inputs import InputItem
 from workers.outputs import PictureWriter
 from workers.spec import CandidateFree
 
-NO_STORE = "none"
 LASTING = (Code.LLM_BLIND, Code.LLM_MODEL_MISSING, Code.STORE_UNAVAILABLE, Code.LLM_CALLS)
 """What is wrong with a language model for one picture and so for all."""
 

@@ -48,11 +48,13 @@ def create_app(settings: ApiSettings, *, open_to_all: bool) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep(site))
-        yield
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
-        ledger.close()
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await sweeping
+            ledger.close()
 
     app = FastAPI(title="lexiseg", version=version_number(), description=DESCRIPTION, lifespan=lifespan,
                   docs_url=None, redoc_url=None, telemetry=SILENT)
@@ -73,6 +75,6 @@ async def _sweep(site: Site) -> None:
     while True:
         try:
             await run_in_threadpool(segment.sweep, site)
-        except LexisegError as error:
+        except (LexisegError, OSError) as error:
             log.warning("what is left of pictures that nobody waits for stays: %s", error)
         await asyncio.sleep(SWEEP_S)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -50,8 +50,9 @@ class EstimateAnswer(BaseModel):
     examples: list[Unreadable] = Field(description="the first of them")
     measured: int = Field(description="pictures of earlier jobs with the same model and options, from which time and "
                                       "room are reckoned; 0: there are none, and what follows is 0")
-    images_per_s: float = Field(description="of one worker, without what the language model takes to describe them")
-    seconds: float = Field(description="for all, with one worker")
+    images_per_s: float = Field(description="as the site worked on those, with the workers that it had then; without "
+                                            "what the language model takes to describe them")
+    seconds: float = Field(description="for all, at that rate")
     disk_bytes: int = Field(description="of masks, overlays and confidence maps")
     free_bytes: int = Field(description="where the results would be")
 
@@ -88,8 +89,17 @@ def _checked(site: Site, spec: JobSpec) -> Iterator[InputItem]:
 def _history(site: Site, spec: JobSpec) -> tuple[int, float, int]:
     """Pictures of the newest jobs like this one, the seconds that they took and the bytes that were written of them."""
     rows = list(islice(_rows_alike(site, spec), PICTURES))
-    seconds = sum(row.decode_s + row.score_s + row.finish_s for _, row in rows)
+    seconds = sum(_took([row for _, row in group]) for _, group in groupby(rows, lambda pair: pair[0]))
     return len(rows), seconds, sum(_size(out / path) for out, row in rows for path in json.loads(row.files))
+
+
+def _took(rows: list[Row]) -> float:
+    """Seconds that a site took for pictures of one job: from the first result to the last and the first picture's own
+    time, since decoding, scoring and finishing overlap and several workers may have done it. At most the sum of all
+    that was done: a job that rested took no longer for it."""
+    work = [row.decode_s + row.score_s + row.finish_s for row in rows]
+    finished = [row.finished for row in rows]
+    return min(sum(work), max(finished) - min(finished) + work[finished.index(min(finished))])
 
 
 def _rows_alike(site: Site, spec: JobSpec) -> Iterator[tuple[Path, Row]]:

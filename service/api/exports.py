@@ -19,6 +19,7 @@ from workers.ledger import JobRow, JobState
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/exports", tags=["exports"])
 _making = threading.Lock()
+EXPORTED = (JobState.DONE, JobState.SAMPLED)
 
 
 class ExportRequest(BaseModel):
@@ -62,7 +63,7 @@ def make_export(site: Submitter, job_id: JobId, request: ExportRequest) -> Expor
     pictures. One is made at a time; another one is told to come back."""
     job = site.job(job_id)
     folder = _folder(site, job, request.format)
-    if job.state not in (JobState.DONE, JobState.SAMPLED):
+    if job.state not in EXPORTED:
         raise ApiError(409, Code.JOB_STATE, f"The job {job.id} is {job.state}.",
                        "Wait until it is done, or its sample is.")
     site.check_disk()
@@ -76,14 +77,26 @@ def make_export(site: Submitter, job_id: JobId, request: ExportRequest) -> Expor
     return _answer(folder, request.format)
 
 
-@router.get("/{format}", responses=responses(404, content="application/octet-stream"),
+def _ended_at(job: JobRow) -> float:
+    """When the job wrote its last file, by the clock of the disk; 0 if that file is gone."""
+    try:
+        return (Path(job.out) / "job.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+@router.get("/{format}", responses=responses(404, 409, content="application/octet-stream"),
             response_model=None)
 def read_export(site: Reader, job_id: JobId, format: str,
                 path: Annotated[str | None, Query(max_length=4096)] = None) -> ExportAnswer | FileResponse:
     """The files of an export; with `path` one of them."""
-    folder = _folder(site, site.job(job_id), format)
+    job = site.job(job_id)
+    folder = _folder(site, job, format)
     if not (folder / RECORD).is_file():
         raise ApiError(404, Code.FILE_MISSING, f"The job has no export as {format}.", "POST .../exports makes one.")
+    if job.state not in EXPORTED or (folder / RECORD).stat().st_mtime < _ended_at(job):
+        raise ApiError(409, Code.JOB_STATE, f"The export as {format} is of an earlier state of the job, for example of "
+                       "its sample.", "When the job is done, POST .../exports makes a new one.")
     found = _answer(folder, format)
     if path is None:
         return found

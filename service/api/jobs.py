@@ -34,6 +34,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 OVER = (JobState.DONE, JobState.CANCELLED, JobState.STOPPED, JobState.PAUSED, JobState.SAMPLED)
 JobId = Annotated[str, Path(description="the id of a job", pattern=r"^[0-9a-f]{1,16}$", examples=["4f1c2a9b"])]
 STREAM_S = 1.0
+ENTERING_S = 10.0
+"""Who wants to enter a job waits so long for those who do."""
 SHOWN = 1000
 """Paths in one answer."""
 _verifying = threading.Lock()
@@ -177,8 +179,15 @@ def check_of(site: Site) -> Callable[[InputItem], None]:
 @router.post("", status_code=201, responses=responses(404, 409, 413, 502, 507))
 async def submit_job(site: Submitter, request: JobRequest) -> JobAnswer:
     """Enter a job; workers begin at once. The same request again changes nothing, or adds what is new."""
-    async with site.entering:
+    try:
+        await asyncio.wait_for(site.entering.acquire(), ENTERING_S)
+    except TimeoutError:
+        raise ApiError(429, "too-many", "Other jobs are being entered, which takes minutes for very many pictures.",
+                       "Ask again in half a minute.") from None
+    try:
         return await run_in_threadpool(_enter, site, request)
+    finally:
+        site.entering.release()
 
 
 def _enter(site: Site, request: JobRequest) -> JobAnswer:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from sqlalchemy import func, select
 
-from agents import open_store
+from agents.store import NO_STORE, open_store, store_file
 from parsers.errors import LexisegError
 from service.api.site import Site
-from service.app import cache_dir
+from service.knowledge import place_of_store
 from workers.ledger import JobRow, Ledger
 from workers.ledger.jobs import active_jobs
 from workers.ledger.schema import items, jobs, results, shards
@@ -135,8 +133,9 @@ def llm_metrics() -> Iterator[Metric]:
 
 def llm_outcomes() -> dict[tuple[str, str], int]:
     """Task and outcome to the number of answers in the store; empty without a store."""
-    where = os.environ.get("LEXISEG_STORE") or str(cache_dir() / "knowledge.sqlite")
-    if where == "none" or ("://" not in where and not Path(where).is_file()):
+    where = place_of_store()
+    path = store_file(where)
+    if where == NO_STORE or (path is not None and not path.is_file()):
         return {}
     try:
         store = open_store(where)

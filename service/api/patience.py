@@ -35,7 +35,15 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """The buffers are full: the client has so long to read some of what it asked for."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.write_timeout_s, self.transport.abort)
+        self._watch_reading(None)
+
+    def _watch_reading(self, unread: int | None) -> None:
+        """Looks again and again whether the client took something. unread: bytes at the last look."""
+        now = self.transport.get_write_buffer_size()
+        if unread is not None and now >= unread:
+            self.transport.abort()
+        else:
+            self._write_timer = self.loop.call_later(self.write_timeout_s, self._watch_reading, now)
 
     def resume_writing(self) -> None:
         self._end_write_watch()

@@ -21,7 +21,7 @@ from parsers.vocabulary import Vocabulary
 from service.api.errors import ApiError, responses
 from service.api.free import FreeRequest
 from service.api.jobs import OVER, JobRequest, spec_of
-from service.api.site import Site, Submitter
+from service.api.site import SINGLES, Site, Submitter
 from service.api.uploads import BYTES, receive_picture
 from vision.images import IMAGE_SUFFIXES
 from workers.ledger.jobs import forget_job, get_job
@@ -32,8 +32,6 @@ from workers.submit import submit
 router = APIRouter(prefix="/v1", tags=["one picture"])
 FIRST_LOOK_S, LAST_LOOK_S = 0.05, 0.5
 """Between two looks at whether it is done: longer ones while it takes longer, since many may wait."""
-PREFIX = ".now-"
-"""Of the folder, below all results, of a picture that is waited for."""
 
 
 class SegmentAnswer(BaseModel):
@@ -64,7 +62,7 @@ async def segment(site: Submitter, request: Request,
     if not site.singles.acquire(blocking=False):
         raise ApiError(429, "too-many", f"{site.settings.max_waiting} pictures are waited for already.",
                        "Ask again in half a minute, or submit a job.")
-    folder = site.settings.outputs / f"{PREFIX}{secrets.token_hex(8)}"
+    folder = site.settings.outputs / f"{SINGLES}{secrets.token_hex(8)}"
     try:
         if path is None:
             picture = folder / "picture"
@@ -110,11 +108,11 @@ def sweep(site: Site) -> None:
     begun = time.time() - 2 * (site.settings.upload_timeout_s + site.settings.segment_timeout_s)
     with site.ledger.read() as connection:
         left = list(connection.execute(select(jobs.c.id).where(
-            jobs.c.out.startswith(str(site.settings.outputs / PREFIX), autoescape=True), jobs.c.created < begun))
+            jobs.c.out.startswith(str(site.settings.outputs / SINGLES), autoescape=True), jobs.c.created < begun))
                     .scalars())
     for job in filter(None, (get_job(site.ledger, job_id) for job_id in left)):
         forget_job(site.ledger, job)
-    for folder in site.settings.outputs.glob(f"{PREFIX}*"):
+    for folder in site.settings.outputs.glob(f"{SINGLES}*"):
         with suppress(FileNotFoundError):  # another process was faster
             if folder.stat().st_mtime < begun:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -39,6 +39,8 @@ connection."""
 ENTERING = 2
 """Jobs that are entered at once. Each is a dozen statements and a flush of the disk, and all wait for one lock in
 SQLite: more of them would only take the threads and the processor from those who look at their jobs."""
+SINGLES = ".now-"
+"""Folders of single pictures that somebody waits for begin so; no job may."""
 OPEN = (JobState.SUBMITTING, JobState.RUNNING, JobState.FINALISING)
 _bearer = HTTPBearer(auto_error=False, description="A token of: lexiseg tokens add NAME --scope read|submit|admin")
 
@@ -189,8 +191,9 @@ class Site:
     def output(self, name: str) -> Path:
         """The folder for results of that name, below `outputs`. Raises OutputError."""
         path = Path(os.path.realpath(self.settings.outputs / name)) if "\0" not in name else None
-        if path is None or not path.is_relative_to(os.path.realpath(self.settings.outputs)) \
-                or path == Path(os.path.realpath(self.settings.outputs)) or Path(name).is_absolute():
+        outputs = Path(os.path.realpath(self.settings.outputs))
+        if path is None or path == outputs or not path.is_relative_to(outputs) or Path(name).is_absolute() \
+                or path.relative_to(outputs).parts[0].startswith(SINGLES):
             raise OutputError(Code.OUTPUT_UNWRITABLE, f"out is {name[:200]!r}.", "A name such as ward-7/june.",
                               "Leave it out for a name of its own.")
         return path

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import service.api.jobs
 from agents.store import Entry, open_store
 from parsers.errors import InputError, OutputError, SettingError
 from service.api.guard import BodyLimit
@@ -395,6 +398,37 @@ def test_what_somebody_writes_while_a_vocabulary_is_built_stays(site, monkeypatc
         server.answer = answer
         refusal(site.post("/v1/vocabularies/wards/build", json={"subclasses": 2}), 409, "vocabulary-conflict")
     assert [entry["name"] for entry in site.get("/v1/vocabularies/wards").json()["vocabulary"]["classes"]] == ["tree"]
+
+
+def test_the_export_of_a_sample_is_not_given_out_as_that_of_the_job(site, pictures):
+    job = site.post("/v1/jobs", json={"inputs": ["."], "vocabulary": DOG, "sample": 2}).json()["job"]
+    ledger = site.app.state.site.ledger
+    do_job(ledger, ledger_jobs.get_job(ledger, job))
+    assert site.post(f"/v1/jobs/{job}/exports", json={"format": "coco"}).json()["images"] == 2
+    assert site.get(f"/v1/jobs/{job}/exports/coco").status_code == 200
+    site.post(f"/v1/jobs/{job}/resume")
+    refusal(site.get(f"/v1/jobs/{job}/exports/coco"), 409, "job-state")
+    do_job(ledger, ledger_jobs.get_job(ledger, job))
+    assert "POST" in site.get(f"/v1/jobs/{job}/exports/coco").json()["error"]["next_step"]
+    assert site.post(f"/v1/jobs/{job}/exports", json={"format": "coco"}).json()["images"] == 3
+    assert site.get(f"/v1/jobs/{job}/exports/coco").json()["images"] == 3
+
+
+def test_jobs_that_are_entered_for_long_keep_others_waiting_for_a_while(site, monkeypatch):
+    monkeypatch.setattr(service.api.jobs, "ENTERING_S", 0.2)
+    monkeypatch.setattr(service.api.jobs, "_enter", lambda *_: time.sleep(2))
+    with ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(site.post, "/v1/jobs", json={"inputs": ["."], "vocabulary": DOG}) for _ in range(2)]
+        time.sleep(0.5)
+        third = site.post("/v1/jobs", json={"inputs": ["."], "vocabulary": DOG})
+        refusal(third, 429, "too-many")
+        assert int(third.headers["Retry-After"]) > 0
+        del slow
+
+
+def test_no_job_is_called_as_the_folders_of_single_pictures_are(site):
+    for name in (".now-mine", "./.now-mine/out"):
+        refusal(site.post("/v1/jobs", json={"inputs": ["."], "vocabulary": DOG, "out": name}), 422, "output-unwritable")
 
 
 def test_an_export_needs_room(site, open_site, pictures):

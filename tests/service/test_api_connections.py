@@ -8,12 +8,14 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from unittest.mock import MagicMock
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from sqlalchemy import update
 
+from service.api.patience import PatientProtocol
 from service.api.segment import sweep
 from workers.ledger.jobs import list_jobs
 from workers.ledger.schema import jobs
@@ -83,6 +85,36 @@ def test_who_reads_no_answer_holds_no_connection(serve):
     assert 0 < taken < whole
 
 
+def test_who_reads_slowly_is_waited_for():
+    """A connection is closed when between two looks not a byte was taken."""
+    class Transport:
+        left = 2_000_000
+        aborted = False
+
+        def get_write_buffer_size(self) -> int:
+            return self.left
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    class Loop:
+        def __init__(self) -> None:
+            self.due: list[Callable[[], None]] = []
+
+        def call_later(self, _seconds: float, act: Callable[..., None], *given: object) -> None:
+            self.due.append(lambda: act(*given))
+
+    protocol = PatientProtocol.__new__(PatientProtocol)
+    protocol.transport, protocol.loop, protocol.flow = Transport(), Loop(), MagicMock()
+    protocol.pause_writing()
+    for _ in range(5):
+        protocol.transport.left -= 30_000
+        protocol.loop.due.pop()()
+    assert not protocol.transport.aborted
+    protocol.loop.due.pop()()
+    assert protocol.transport.aborted
+
+
 def test_connections_above_the_number_that_is_allowed_are_told_when_to_come_back(serve):
     url = serve(patience={"max_connections": 2})
     held = [connect(url) for _ in range(2)]
@@ -112,6 +144,16 @@ def test_what_a_killed_process_left_of_pictures_that_nobody_waits_for_is_taken_a
     assert [name for name in (".now-old", ".now-new", "june") if (data / "outputs" / name).exists()] == [
         ".now-new", "june"]
     assert sorted(job.out.split("/")[-2] for job in list_jobs(site.ledger)) == [".now-new", "june"]
+
+
+def test_a_disk_that_fails_while_it_is_taken_away_harms_nothing(open_site, caplog, monkeypatch):
+    def fail(_site: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("service.api.segment.sweep", fail)
+    client = open_site()
+    wait_until(lambda: any("Stale file handle" in record.getMessage() for record in caplog.records))
+    assert client.get("/v1/jobs").status_code == 200
 
 
 def test_it_is_taken_away_when_the_next_process_begins(open_site, data):

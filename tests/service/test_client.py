@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select, update
 
 import service.api.exports
 import service.api.jobs
@@ -18,6 +19,7 @@ from tests.by_hand import do_job
 from tests.llm_server import llm_server
 from workers.ledger import open_ledger
 from workers.ledger.jobs import get_job
+from workers.ledger.schema import results
 from workers.queue.settings import read_settings
 
 DOG = {"classes": [{"id": 1, "name": "dog"}]}
@@ -105,13 +107,27 @@ def test_an_estimate_counts_here_and_reckons_from_earlier_jobs_like_it(client, p
     assert first["seconds"] == first["images_per_s"] == first["disk_bytes"] == 0 < first["free_bytes"]
     assert client.list() == [], "nothing is entered"
     ledger = open_ledger(read_settings().ledger)
-    do_job(ledger, get_job(ledger, client.submit(**wanted, out="june")["job"]))
-    ledger.close()
+    job = client.submit(**wanted, out="june")["job"]
+    do_job(ledger, get_job(ledger, job))
+    spend(ledger, (0.5, 0.9, 0.6), finished=(10.0, 10.2, 10.3))  # side by side
     again = client.estimate(**wanted)
+    assert again["seconds"] == pytest.approx(0.3 + 0.5) and again["images_per_s"] == pytest.approx(3 / 0.8)
+    spend(ledger, (0.5, 0.9, 0.6), finished=(10.0, 10.2, 99000.0))  # it was paused
+    assert client.estimate(**wanted)["seconds"] == pytest.approx(0.5 + 0.9 + 0.6)
+    ledger.close()
     masks = sum(path.stat().st_size for path in (tmp_path / "data" / "outputs" / "june" / "masks").iterdir())
     assert (again["measured"], again["disk_bytes"]) == (3, masks)
-    assert again["seconds"] == pytest.approx(3 / again["images_per_s"]) and again["seconds"] > 0
     assert client.estimate(**wanted, overlay=True)["measured"] == 0, "another job, of which nothing is known"
+
+
+def spend(ledger, seconds, *, finished):
+    """As if the pictures that were handed in had taken that long and been finished then."""
+    with ledger.write() as connection:
+        ids = connection.execute(select(results.c.item_id).where(results.c.files != "{}")
+                                 .order_by(results.c.item_id)).scalars().all()
+        for item, took, at in zip(ids, seconds, finished, strict=True):
+            connection.execute(update(results).where(results.c.item_id == item).values(
+                decode_s=0.1, score_s=took - 0.2, finish_s=0.1, finished=at))
 
 
 def test_an_estimate_looks_at_no_file_that_may_not_be_read(client, pictures, tmp_path):

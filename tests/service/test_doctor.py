@@ -1,6 +1,8 @@
 """`lexiseg doctor` here, and where things are missing."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 import redis
@@ -190,6 +192,12 @@ def test_the_store_of_answers(tmp_path, monkeypatch):
                     input_digest="4", sampling={}))
     store.close()
     assert site_checks.check_store(str(path)).found == f"1 in {path}"
+    other = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE jobs (id TEXT)")
+    before = other.read_bytes()
+    foreign = site_checks.check_store(str(other))
+    assert foreign.state == "missing" and "something else" in foreign.found and other.read_bytes() == before
     path.write_bytes(b"no database at all" * 100)
     damaged = site_checks.check_store(str(path))
     assert damaged.state == "missing" and "--store" in damaged.next_step

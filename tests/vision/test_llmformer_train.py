@@ -279,6 +279,14 @@ def test_vectors_are_made_from_an_array(tmp_path):
     make_vectors(VectorsConfig(**values), tmp_path / "words.safetensors")
     found = TableWords(tmp_path / "words.safetensors").names(["pet", "sky"])
     torch.testing.assert_close(found[0], -found[1], rtol=0, atol=2e-3)  # centred: two names are opposites
+    rows = np.random.default_rng(0).normal(size=(3, 50)).astype(np.float32)
+    np.save(tmp_path / "v.npy", rows)
+    sources = {name: (name,) for name in ("dog", "cat", "sky")}
+    make_vectors(VectorsConfig(**values | {"sources": sources}), tmp_path / "words.safetensors")
+    found = TableWords(tmp_path / "words.safetensors").names(["dog", "cat", "sky"])
+    centred = torch.nn.functional.normalize(torch.from_numpy(rows - rows.mean(0)), dim=-1)
+    assert found.shape == (3, 3)
+    torch.testing.assert_close(found @ found.T, centred @ centred.T, rtol=0, atol=2e-3)
     with pytest.raises(DatasetError, match="lacks bird"):
         make_vectors(VectorsConfig(**values | {"sources": {"x": ("bird",)}}), tmp_path / "other")
 

@@ -142,6 +142,9 @@ def test_the_size_of_the_image_is_reached_where_the_method_computes(monkeypatch,
     found = refine(picture(80, 100), score_map(), method, device=device)
     assert asked == ["cuda"] * is_there
     assert (found.labels_HW == refine(picture(80, 100), score_map(), method).labels_HW).mean() > 0.999
+    monkeypatch.setattr(module, "DEVICE_PIXELS", 80 * 100 - 1)
+    refine(picture(80, 100), score_map(), method, device=device)
+    assert asked == ["cuda"] * is_there, "a picture that is too large stays off the GPU"
 
 
 def test_refine_with_torch_gives_the_labels_of_pydensecrf():

@@ -8,6 +8,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import update
 
+import workers.queue.dispatch
+import workers.queue.finalise
 import workers.queue.shard
 from parsers.errors import Code, JobError
 from tests.by_hand import content, work_off
@@ -60,6 +62,38 @@ def test_too_many_failures_stop_a_job_until_a_person_goes_on(ledger, make_spec, 
     assert finalise(ledger, job.id, lease_s=30) and get_job(ledger, job.id).state == "done"
     expected = run_job(make_spec(out=str(tmp_path / "alone")), segmenter=segmenter)
     assert content(tmp_path / "out") == content(expected.out)
+
+
+def test_a_job_is_asked_for_its_failures_again_before_anybody_ends_it(ledger, make_spec, worker, dispatcher,
+                                                                      monkeypatch):
+    """The last results come in after it was asked."""
+    job = submit(ledger, make_spec(max_failures=1), shard_size=8).job
+    begin = workers.queue.dispatch.begin_finalising
+    monkeypatch.setattr(workers.queue.dispatch, "begin_finalising", lambda *given: (work_off(ledger, job, worker),
+                                                                                              begin(*given))[1])
+    sent = []
+    monkeypatch.setattr(dispatcher, "_publish", lambda _job: None)
+    monkeypatch.setattr(dispatcher, "_send", lambda task, *_, **__: sent.append(task))
+    dispatcher.tick()
+    assert get_job(ledger, job.id).state == "finalising"
+    dispatcher.tick()
+    assert get_job(ledger, job.id).state == "stopped" and "finalise" not in sent
+
+
+def test_who_ends_a_job_that_was_stopped_meanwhile_says_nothing_of_it(ledger, make_spec, worker, dispatcher,
+                                                                    monkeypatch, tmp_path):
+    job = submit(ledger, make_spec(), shard_size=8).job
+    work_off(ledger, job, worker)
+    dispatcher.tick()
+
+    def stop(_out):
+        with ledger.write() as connection:
+            connection.execute(update(jobs).values(state="stopped"))
+
+    monkeypatch.setattr(workers.queue.finalise, "_sweep", stop)
+    assert not finalise(ledger, job.id, lease_s=30)
+    assert get_job(ledger, job.id).state == "stopped"
+    assert not (tmp_path / "out/job.json").exists() or read_job(tmp_path / "out").state != "done"
 
 
 def test_after_a_resume_as_many_again_may_fail_and_a_larger_number_is_another_way(ledger, make_spec, worker):

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
+from parsers.secrets import address, without_secrets
 from tests.servers import free_port
-from workers.logs import JsonLines, PlainLines, address, without_secrets
+from workers.logs import JsonLines, PlainLines
 
 
 @pytest.mark.parametrize(("given", "shown"), [
@@ -28,6 +29,9 @@ def test_addresses_are_shown_without_passwords(given, shown):
 
 def test_secrets_are_blotted_out_and_nothing_else():
     assert without_secrets("at redis://u:pa:s@host:1/0, Bearer abc.def.") == "at redis://u:***@host:1/0, Bearer ***"
+    assert without_secrets("redis://:it's@host/0") == "redis://:***@host/0"
+    assert without_secrets('at "postgresql://h/db?user=me&password=geheim&x=1"') == \
+        'at "postgresql://h/db?user=me&password=***&x=1"'
     assert without_secrets("http://127.0.0.1:8000/v1 and amqp://host:5672//") == \
         "http://127.0.0.1:8000/v1 and amqp://host:5672//"
 

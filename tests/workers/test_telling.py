@@ -14,7 +14,7 @@ from PIL import Image
 import workers.queue.numbers
 import workers.queue.shard
 from parsers import ObjectPrior, ScenePriors, Vocabulary
-from parsers.errors import Code, LlmError, ModelError, SettingError
+from parsers.errors import Code, JobError, LlmError, ModelError, SettingError
 from parsers.free import PLACES
 from parsers.prepared import PreparedRow, write_prepared
 from tests.by_hand import content, finish, work_off
@@ -270,6 +270,16 @@ def test_a_model_that_gives_nothing_costs_pictures_not_the_job(make_free, ask, l
     assert finish(ledger, job)
     assert [(one.state, one.code) for one in read_results(tmp_path / "out")] == [("failed", code)] * 2
     assert read_job(tmp_path / "out").counts["failed"] == 2
+
+
+def test_no_more_pictures_are_asked_about_than_may_fail(make_free, ask, llm, segmenter, tmp_path):
+    """In one process everything is said before anything is masked."""
+    told, free = [], check_free(ask)
+    llm.answer = lambda request: Reply("")
+    with pytest.raises(JobError) as caught:
+        run_job(make_free(free=free, max_failures=1), segmenter=segmenter, on_told=lambda done, _: told.append(done))
+    assert caught.value.code == Code.TOO_MANY_FAILURES and told == [1]
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_server_that_is_gone_costs_pictures_not_the_job(make_free, ask, ledger, hands, tmp_path):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision.refine import dense_crf as pydensecrf
-from vision.refine.enlarge import enlarge, enlarge_on, softmax
+from vision.refine.enlarge import DEVICE_PIXELS, enlarge, enlarge_on, softmax
 from vision.refine.regions import find_regions
 from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
 from vision.refine.upsample import follow_edges
@@ -78,9 +78,11 @@ def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: st
 
 def _enlarged(probabilities_Khw: NDArray[np.float32], image_HW3: NDArray[np.uint8], method: str,
               device: str) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
-    """Winners and their probabilities at the size of the image; the processes of pydensecrf stay off the GPU."""
+    """Winners and their probabilities at the size of the image; the processes of pydensecrf stay off the GPU, and so do
+    very large pictures, whatever else it does just now."""
     height, width = image_HW3.shape[:2]
-    if device != "cpu" and method != "pydensecrf" and (place := _place(device)).type != "cpu":
+    on_device = device != "cpu" and method != "pydensecrf" and height * width <= DEVICE_PIXELS
+    if on_device and (place := _place(device)).type != "cpu":
         return enlarge_on(place, probabilities_Khw, height, width)
     return enlarge(probabilities_Khw, height, width)
 

@@ -9,6 +9,7 @@ part of it.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,10 @@ CLASS_VALUES = 8_000_000
 """Values of the classes that are made wide together; bounds the memory however many classes there are."""
 ROUNDING = 1e-6
 """Of the enlargement."""
+DEVICE_PIXELS = 16_000_000
+"""Of the largest picture that is enlarged on a GPU, which takes about 40 bytes of its memory for each."""
+_on_device = threading.Lock()
+"""One picture at a time: many threads finish pictures."""
 
 
 def softmax(scores_Chw: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -56,16 +61,17 @@ def enlarge_on(device: torch.device, probabilities_Chw: NDArray[np.float32], hei
     import torch
     from torch.nn.functional import interpolate
 
-    given_Chw = torch.from_numpy(probabilities_Chw).to(device)
-    best_HW = torch.zeros(height, width, device=device)
-    winner_HW = torch.zeros(height, width, dtype=torch.int32, device=device)
-    together = max(1, CLASS_VALUES // (height * width))
-    for start in range(0, len(given_Chw), together):
-        maps_KHW = interpolate(given_Chw[None, start:start + together], (height, width), mode="bilinear")[0]
-        highest_HW, index_HW = maps_KHW.max(0)
-        winner_HW = torch.where(highest_HW > best_HW, index_HW.int() + start, winner_HW)
-        best_HW = torch.maximum(highest_HW, best_HW)
-    return winner_HW.cpu().numpy().astype(np.uint16), best_HW.cpu().numpy()
+    with _on_device:
+        given_Chw = torch.from_numpy(probabilities_Chw).to(device)
+        best_HW = torch.zeros(height, width, device=device)
+        winner_HW = torch.zeros(height, width, dtype=torch.int32, device=device)
+        together = max(1, CLASS_VALUES // (height * width))
+        for start in range(0, len(given_Chw), together):
+            maps_KHW = interpolate(given_Chw[None, start:start + together], (height, width), mode="bilinear")[0]
+            highest_HW, index_HW = maps_KHW.max(0)
+            winner_HW = torch.where(highest_HW > best_HW, index_HW.int() + start, winner_HW)
+            best_HW = torch.maximum(highest_HW, best_HW)
+        return winner_HW.cpu().numpy().astype(np.uint16), best_HW.cpu().numpy()
 
 
 def _race(index_K: NDArray[np.intp], map_Khw: NDArray[np.float32], may_win_Khw: NDArray[np.bool_],

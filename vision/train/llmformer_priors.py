@@ -128,7 +128,9 @@ def validation_rows(dataset: str, mistakes: Mistakes) -> Iterator[PreparedRow]:
 
 def make_vectors(config: VectorsConfig, out: Path) -> None:
     """Writes a table of text vectors: for each name the mean of its sources, less the mean over the names (unrelated
-    names of CLIP are much alike; centred they are told apart sooner; ours). Raises DatasetError."""
+    names of CLIP are much alike; centred they are told apart sooner; ours), along the axes that the names span, as
+    many as there are names (cosines stay as they are, and a head for every pixel has less to write). Raises
+    DatasetError."""
     try:
         rows = np.load(config.array, allow_pickle=False)
         listed = json.loads(Path(config.names).read_text(encoding="utf-8"))
@@ -141,8 +143,10 @@ def make_vectors(config: VectorsConfig, out: Path) -> None:
                            f"It has for example {', '.join(listed[:5])}.", "Correct data.vectors.sources.")
     means = {name: torch.from_numpy(rows[[listed.index(source) for source in sources]].mean(0))
              for name, sources in config.sources.items()}
-    centre = torch.stack(list(means.values())).mean(0)
-    write_table(out, {name: vector - centre for name, vector in means.items()})
+    vectors_Nc = torch.stack(list(means.values()))
+    vectors_Nc = vectors_Nc - vectors_Nc.mean(0)
+    axes_cN = torch.linalg.svd(vectors_Nc, full_matrices=False).Vh.T
+    write_table(out, dict(zip(means, vectors_Nc @ axes_cN, strict=True)))
 
 
 def _rows(keys: Sequence[str], texts: Iterable[str], prompt: str) -> Iterator[PreparedRow]:

@@ -150,14 +150,14 @@ def _counts(connection: Connection, job_id: str) -> dict[str, int]:
 
 
 def finished_rows(ledger: Ledger, job_id: str, *, chunk: int = 500) -> Iterator[Row]:
-    """What was handed in, in the order of names: name, line, files, decode_s, score_s, finish_s, item_id. Read piece
-    by piece, so that no reader holds the database for long."""
+    """What was handed in, in the order of names: name, line, files, decode_s, score_s, finish_s, finished, item_id.
+    Read piece by piece, so that no reader holds the database for long."""
     after = ""
     while True:
         with ledger.read() as connection:
             rows = connection.execute(
                 select(items.c.name, results.c.line, results.c.files, results.c.decode_s, results.c.score_s,
-                       results.c.finish_s, results.c.item_id)
+                       results.c.finish_s, results.c.finished, results.c.item_id)
                 .join(results, results.c.item_id == items.c.id)
                 .where(items.c.job_id == job_id, items.c.name > after, items.c.state.in_(FINISHED_ITEMS))
                 .order_by(items.c.name).limit(chunk)).all()

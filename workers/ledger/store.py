@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from parsers.errors import Code, JobError
+from parsers.secrets import address, without_secrets
 from workers.ledger.schema import migrate
-from workers.logs import address, without_secrets
 
 _MARK = "INSERT INTO meta VALUES ('synced', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 """It has to change something: a commit that changes nothing flushes nothing."""
@@ -104,11 +104,12 @@ class Ledger:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):
+        except (DBAPIError, sqlite3.Error) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(cause, sqlite3.OperationalError) and "full" in str(cause):
                 raise JobError(Code.DISK_FULL, f"No space left for the ledger {self.where}.", "",
                                "Free space, then run again.") from error
-            raise unavailable(self.where, str(error.orig)) from error
+            raise unavailable(self.where, str(cause)) from error
         except PoolTimeoutError as error:
             raise unavailable(self.where, "all connections of this process are busy") from error
 

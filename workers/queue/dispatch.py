@@ -14,6 +14,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from parsers.errors import Code, JobError, LexisegError, MissingPackageError
+from parsers.secrets import address, without_secrets
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.allowance import stop_beyond_allowance
 from workers.ledger.clock import require_clock
@@ -29,7 +30,6 @@ from workers.ledger.dispatch import (
 )
 from workers.ledger.jobs import active_jobs, counts
 from workers.ledger.standstill import send_again
-from workers.logs import address, without_secrets
 from workers.queue.app import PRIORITIES, queue_name
 from workers.queue.settings import QueueSettings
 from workers.queue.stall import find_stall
@@ -81,6 +81,7 @@ class Dispatcher:
                 self._publish(job)
                 if begin_finalising(self._ledger, job):
                     log.info("job %s: all pictures are done", job.id)
+                    continue  # the next round asks for its failures once more, before anybody ends it
             if needs_finaliser(self._ledger, job, self._settings.lease_s):
                 pictures = sum(counts(self._ledger, job.id).values())
                 self._send("finalise", "export", job, job.id, job.digest[:DIGEST_LENGTH],

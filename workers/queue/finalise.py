@@ -44,10 +44,10 @@ def finalise(ledger: Ledger, job_id: str, *, lease_s: float, min_free_mb: float 
     if job is None or job.state != JobState.FINALISING:
         return False
     alive = _Lease(ledger, job_id, lease_s)
-    alive.hold()
-    reach("finalising")
     spec = JobSpec.model_validate_json(job.spec)
     try:
+        alive.hold()
+        reach("finalising")
         require_room(Path(spec.out), min_free_mb)
         vocabulary = spec.vocabulary.frozen()
         if spec.free is not None:
@@ -58,6 +58,8 @@ def finalise(ledger: Ledger, job_id: str, *, lease_s: float, min_free_mb: float 
         reach("checked")
         _sweep(Path(spec.out))
         files = _write(ledger, job, spec, vocabulary, alive)
+    except _Over:
+        return False
     except LexisegError as error:
         stop_job(ledger, job_id, error.code, str(error))
         raise
@@ -141,15 +143,20 @@ def done_job(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary,
                         unreadable=[Problem.model_validate(problem) for problem in job.notes.get("unreadable", [])])
 
 
+class _Over(Exception):
+    """The job is not being finalised any more: somebody stopped it, or it has more failures than it allows."""
+
+
 class _Lease:
-    """Says now and then that somebody finalises."""
+    """Says now and then that somebody finalises. Raises _Over where nobody is to do so any more."""
 
     def __init__(self, ledger: Ledger, job_id: str, lease_s: float) -> None:
         self._ledger, self._job_id, self._lease_s = ledger, job_id, lease_s
         self._next = 0.0
 
     def hold(self) -> None:
-        hold_finalising(self._ledger, self._job_id, self._lease_s)
+        if not hold_finalising(self._ledger, self._job_id, self._lease_s):
+            raise _Over
         self._next = time.monotonic() + self._lease_s / 3
 
     def hold_sometimes(self) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 
 from parsers.errors import LexisegError
-from workers.logs import without_secrets
+from parsers.secrets import without_secrets
 from workers.queue.app import PRIORITIES, make_app, queue_name
 from workers.queue.settings import QueueSettings
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from parsers.errors import Code, SettingError
-from workers.logs import address
+from parsers.secrets import address
 
 SERVERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
 """How the addresses of brokers begin: Redis and RabbitMQ."""

@@ -128,6 +128,19 @@ def test_what_was_committed_is_flushed_and_nobody_is_waited_for(tmp_path):
     ledger.close()
 
 
+def test_a_flush_that_cannot_be_made_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setattr("workers.ledger.store.BUSY_S", 0.2)
+    ledger = open_ledger(str(tmp_path / "ledger.sqlite"))
+    other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(JobError) as caught:
+        ledger.sync()
+    assert caught.value.code == Code.LEDGER_UNAVAILABLE and "locked" in str(caught.value)
+    other.close()
+    ledger.sync()
+    ledger.close()
+
+
 def test_a_ledger_that_is_removed_in_the_middle_is_missed_and_goes_on_when_it_is_back(tmp_path):
     """SQLite alone would go on in the removed file, where nobody finds it."""
     path = tmp_path / "here" / "ledger.sqlite"
