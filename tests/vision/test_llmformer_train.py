@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from parsers.errors import Code, DatasetError, ModelError, SettingError
-from parsers.prepared import PreparedPriors, recall
+from parsers.prepared import PreparedPriors, recall, write_prepared
 from tests.vision.conftest import LLMFORMER
 from vision.datasets.pictograms import PictogramDataset
 from vision.llmformer.directory import read_model
@@ -253,8 +253,6 @@ def test_labels_become_a_listing():
 
 
 def test_the_prepared_file_is_read_by_the_training(llmformer_base, tmp_path):
-    from parsers.prepared import write_prepared
-
     path = tmp_path / "priors.jsonl"
     write_prepared(path, label_rows(SyntheticSource(8, ("dog", "cat", "grass"), 32), left_out=0.0))
     assert len(PreparedPriors.read(path)) == 8
@@ -289,6 +287,17 @@ def test_vectors_are_made_from_an_array(tmp_path):
     torch.testing.assert_close(found @ found.T, centred @ centred.T, rtol=0, atol=2e-3)
     with pytest.raises(DatasetError, match="lacks bird"):
         make_vectors(VectorsConfig(**values | {"sources": {"x": ("bird",)}}), tmp_path / "other")
+
+
+@pytest.mark.parametrize("part", ["data", "evaluation"])
+def test_a_missing_description_is_noticed_before_the_first_step(llmformer_base, tmp_path, part):
+    source = SyntheticSource(8, tuple(NAMES.values()), 32)
+    write_prepared(tmp_path / "priors.jsonl", list(label_rows(source, left_out=0.1))[:7])
+    told = {"data": {"data": {"kind": "synthetic", "count": 8, "names": NAMES, "priors": str(tmp_path / "priors.jsonl")}},
+            "evaluation": {"evaluation": {"dataset": "pictograms:count=2", "priors": str(tmp_path / "priors.jsonl")}}}
+    with pytest.raises(DatasetError, match="has no description of"):
+        train(config(**told[part]), tmp_path / "run", llmformer_base)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_rate_rises_and_falls():

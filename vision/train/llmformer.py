@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from parsers.errors import Code, MissingPackageError, ModelError, SettingError
 from parsers.files import canonical_json
+from parsers.prepared import PreparedPriors
 from vision.datasets import open_dataset
 from vision.evaluate import evaluate, parse_candidates
 from vision.llmformer.config import LlmformerConfig
@@ -67,6 +68,7 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
     loss_of = SegmentationLoss(config.loss, len(source.names)).to(accelerator.device)
     pictures = LabelledPictures(source, config.data, config.model, batch=config.batch, seed=config.seed, start=step,
                                 rank=accelerator.process_index, world=accelerator.num_processes)
+    check_descriptions(pictures, config.evaluation)
     batches = iter(DataLoader(pictures, batch_size=None, num_workers=workers, prefetch_factor=3 if workers else None))
     log = _Log(folder) if accelerator.is_main_process else None
     started, seen = time.monotonic(), []
@@ -97,6 +99,17 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
         if log and config.evaluation and (step % config.evaluation.every == 0 or over):
             log.write(step, config.steps, measure(whole, words, config.evaluation, str(accelerator.device)))
     return {"step": step, "total": config.steps, "done": step == config.steps}
+
+
+def check_descriptions(pictures: LabelledPictures, evaluation: EvaluationConfig | None) -> None:
+    """Raises DatasetError that names the first picture without a description, before hours have passed."""
+    if pictures.priors is not None:
+        for i in range(len(pictures.source)):
+            pictures.priors.row(pictures.source.key(i))
+    if evaluation is not None and evaluation.priors:
+        told, dataset = PreparedPriors.read(Path(evaluation.priors)), open_dataset(evaluation.dataset)
+        for i in range(min(len(dataset), evaluation.limit or len(dataset))):
+            told.row(dataset.key(i))
 
 
 def pinned(config: LlmformerConfig, tower: Tower, words: Words) -> LlmformerConfig:
