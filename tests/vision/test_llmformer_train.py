@@ -293,8 +293,9 @@ def test_vectors_are_made_from_an_array(tmp_path):
 def test_a_missing_description_is_noticed_before_the_first_step(llmformer_base, tmp_path, part):
     source = SyntheticSource(8, tuple(NAMES.values()), 32)
     write_prepared(tmp_path / "priors.jsonl", list(label_rows(source, left_out=0.1))[:7])
-    told = {"data": {"data": {"kind": "synthetic", "count": 8, "names": NAMES, "priors": str(tmp_path / "priors.jsonl")}},
-            "evaluation": {"evaluation": {"dataset": "pictograms:count=2", "priors": str(tmp_path / "priors.jsonl")}}}
+    path = str(tmp_path / "priors.jsonl")
+    told = {"data": {"data": {"kind": "synthetic", "count": 8, "names": NAMES, "priors": path}},
+            "evaluation": {"evaluation": {"dataset": "pictograms:count=2", "priors": path}}}
     with pytest.raises(DatasetError, match="has no description of"):
         train(config(**told[part]), tmp_path / "run", llmformer_base)
     assert not (tmp_path / "run").exists()
