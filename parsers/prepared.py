@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,7 +21,8 @@ from parsers.files import canonical_json, write_atomic
 from parsers.names import name_key
 from parsers.priors import ScenePriors
 
-_ALLOWED = "One JSON object a line: image_id, prompt_id, model_id, priors; or the results.jsonl of a job."
+_ALLOWED = ("One JSON object a line: image_id, prompt_id, model_id, priors; or the results.jsonl of a job, or what "
+            "lexiseg describe --jsonl writes.")
 
 
 class PreparedRow(BaseModel):
@@ -43,6 +44,7 @@ class PreparedPriors:
 
     def __init__(self, rows: Mapping[str, PreparedRow], where: str) -> None:
         self.rows, self.where = rows, where
+        self._by_stem = _only_ones(rows)
 
     @classmethod
     def read(cls, path: Path) -> PreparedPriors:
@@ -78,7 +80,10 @@ class PreparedPriors:
         return cls(rows, where)
 
     def row(self, image_id: str) -> PreparedRow:
-        """Raises DatasetError that names the picture, if it has no row."""
+        """Of the picture of that name, or, since keys of data sets have no suffix, of the only one of that name and any
+        suffix. Raises DatasetError that names the picture, if it has no row."""
+        if image_id not in self.rows and (name := self._by_stem.get(image_id)):
+            return self.rows[name]
         if image_id not in self.rows:
             raise _invalid(f"{self.where} has no description of {image_id!r}.", "A row for every picture.")
         return self.rows[image_id]
@@ -113,9 +118,25 @@ def recall(present: Iterable[tuple[ScenePriors, Iterable[str]]], meaning: Mappin
     return found / total if total else 0.0
 
 
+def _only_ones(names: Iterable[str]) -> dict[str, str]:
+    """Each name without its suffix to the name, where that is one name alone."""
+    found: dict[str, str] = {}
+    for name in names:
+        stem = str(PurePosixPath(name).with_suffix(""))
+        found[stem] = "" if stem in found else name
+    return found
+
+
 def _row_in(line: Any) -> Any:
-    """A row as it is, or the one in a line of results.jsonl: None for a picture of which nothing was said."""
-    return line["told"] if isinstance(line, dict) and "told" in line else line
+    """A row as it is, or the one in a line of results.jsonl or of `lexiseg describe --jsonl`: None for a picture of
+    which nothing was said."""
+    if not isinstance(line, dict):
+        return line
+    if "picture" in line:
+        return None if line.get("state") == "failed" else {
+            "image_id": line["picture"], "prompt_id": line.get("prompt"), "model_id": line.get("model"),
+            "priors": line.get("priors")}
+    return line.get("told", line)
 
 
 def _invalid(given: str, allowed: str) -> DatasetError:

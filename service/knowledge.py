@@ -147,7 +147,8 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
                 else:
                     priors = reader.read([said], source.model.terms)[0]
                     if jsonl:
-                        write_line({"picture": item.name, "state": "done", "description": said,
+                        write_line({"picture": item.name, "state": "done", "prompt": detail,
+                                    "model": source.model.name, "description": said,
                                     "priors": priors.model_dump(mode="json")})
                     else:
                         say(item.name, "bold")

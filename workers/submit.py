@@ -13,7 +13,8 @@ from sqlalchemy import update
 
 from agents.store import NO_STORE
 from parsers.errors import Code, InputError, JobError, OutputError, SettingError
-from parsers.files import canonical_json, output_error, sha256_bytes, write_atomic
+from parsers.files import canonical_json, output_error, sha256_bytes, sha256_file, write_atomic
+from parsers.prepared import PreparedPriors
 from workers import manifests
 from workers.inputs import InputItem, UnreadableFolder, iter_inputs
 from workers.ledger import JobRow, JobState, Ledger, NewJob
@@ -136,6 +137,10 @@ def absolute(spec: JobSpec) -> JobSpec:
         changes["free"] = spec.free.model_copy(update={
             name: os.path.abspath(os.path.expanduser(place)) for name, place in given.items()
             if place and "://" not in place and place != NO_STORE and (name != "llm" or os.path.isdir(place))})
+    if told := spec.settings.get("descriptions"):
+        path = Path(os.path.abspath(os.path.expanduser(str(told))))
+        PreparedPriors.read(path)
+        changes["settings"] = {**spec.settings, "descriptions": str(path), "descriptions_sha256": sha256_file(path)}
     for path in (*changes["inputs"], changes["out"]):
         try:
             str(path).encode()

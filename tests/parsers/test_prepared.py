@@ -34,6 +34,18 @@ def test_prepared_descriptions_survive_the_file(tmp_path):
     assert prepared.row("a.png") == row("a.png")
 
 
+def test_what_describe_writes_is_read_and_keys_need_no_suffix(tmp_path):
+    done = {"state": "done", "prompt": "simple", "model": "m", "description": "a",
+            "priors": DOGS.model_dump(mode="json")}
+    lines = [{"picture": "in/a.jpg", **done}, {"picture": "c.jpg", **done}, {"picture": "c.png", **done},
+             {"picture": "in/b.jpg", "state": "failed", "code": "not-an-image", "message": "no"}]
+    told = PreparedPriors.parse(map(json.dumps, lines), "said.jsonl")
+    assert told.row("in/a.jpg") == told.row("in/a") and told.row("in/a").prompt_id == "simple"
+    for name in ("in/b", "c"):
+        with pytest.raises(DatasetError, match=f"no description of '{name}'"):
+            told.row(name)
+
+
 def test_the_results_of_a_job_without_candidates_are_such_a_file(tmp_path):
     path = tmp_path / "results.jsonl"
     lines = [{"name": "a.png", "state": "done", "told": row("a.png").model_dump(mode="json")},

@@ -4,8 +4,15 @@ import json
 
 import pytest
 
+from parsers.errors import SettingError
+from parsers.files import sha256_file
 from parsers.prepared import PreparedRow, write_prepared
 from parsers.priors import ObjectPrior, ScenePriors
+from tests.by_hand import do_job
+from vision import load_segmenter, make_settings
+from workers.ledger import open_ledger
+from workers.ledger.jobs import list_jobs
+from workers.queue.settings import read_settings
 
 
 @pytest.fixture
@@ -32,8 +39,31 @@ def test_names_are_looked_for_with_and_without_descriptions(lexiseg, models, sav
     told = lexiseg(*base, "--descriptions", said, "--out", tmp_path / "told")
     assert (plain.exit_code, told.exit_code) == (0, 0), plain.stderr + told.stderr
     assert set(classes_found(tmp_path / "plain")) == {"one.png", "two.png", "three.png"}
+    assert all(found <= {"dog", "cat", "grass"} for found in classes_found(tmp_path / "told").values())
     job = json.loads((tmp_path / "told" / "job.json").read_text())
     assert job["spec"]["settings"] == {"descriptions": str(said)}
+
+
+def test_a_job_takes_the_digest_of_its_descriptions_along(lexiseg, models, saved_llmformer, pictures, said, tmp_path,
+                                                         monkeypatch):
+    """Its workers run elsewhere, and later."""
+    monkeypatch.chdir(said.parent)
+    result = lexiseg("jobs", "submit", pictures, "--backend", "llmformer", "--model", saved_llmformer, "--classes",
+                     "dog, grass", "--descriptions", said.name, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    ledger = open_ledger(read_settings().ledger)
+    [job] = list_jobs(ledger)
+    settings = json.loads(job.spec)["settings"]
+    assert settings == {"descriptions": str(said), "descriptions_sha256": sha256_file(said)}
+    do_job(ledger, job)
+    assert set(classes_found(tmp_path / "out")) == {"one.png", "two.png", "three.png"}
+    ledger.close()
+    said.write_text(said.read_text() + "\n")
+    with pytest.raises(SettingError, match="were changed since the job was submitted"):
+        load_segmenter("llmformer", saved_llmformer, settings=make_settings("llmformer", settings))
+    missing = lexiseg("jobs", "submit", pictures, "--backend", "llmformer", "--model", saved_llmformer, "--classes",
+                      "dog", "--descriptions", "none.jsonl", "--out", tmp_path / "other")
+    assert missing.exit_code == 2 and "none.jsonl cannot be read" in " ".join(missing.stderr.split())
 
 
 def test_without_names_each_picture_has_those_of_its_description(lexiseg, models, saved_llmformer, pictures, said,

@@ -112,6 +112,19 @@ def test_every_switch_gives_numbers_of_the_right_shape(make_llmformer, images, c
 
 
 @torch.no_grad()
+def test_a_single_scale_is_the_only_one_that_is_looked_at(make_llmformer, images):
+    model = make_llmformer(scales="single:1")
+    picture = model.read(images)
+    model.read = lambda _: picture
+    before = model(images, batch(DOG, None))
+    picture.levels[0].normal_()
+    picture.levels[2].normal_()
+    same(before, model(images, batch(DOG, None)))
+    picture.levels[1].normal_()
+    assert not torch.allclose(before.last.classes_BQc, model(images, batch(DOG, None)).last.classes_BQc, atol=1e-4)
+
+
+@torch.no_grad()
 def test_the_injector_begins_as_the_identity_and_the_maps_have_their_strides(make_llmformer, images):
     model = make_llmformer(mask_stride=4)
     features = model.adapter(model.tower, images, frozen=True)

@@ -30,6 +30,17 @@ def test_things_of_one_lemma_are_one_object_with_all_attributes():
     assert phrases.relations == ((0, "dog on grass", 1),)  # once, and none of a thing to itself
 
 
+def test_spellings_of_one_lemma_are_one_object_too():
+    things = [ObjectPrior(name=name, lemma=name, attributes=(word,))
+              for name, word in (("Dog", "red"), ("cat", "small"), ("dog", "wet"))]
+    said = ScenePriors(text="a text", objects=tuple(things),
+                       relations=(RelationPrior(subject=2, predicate="on", object=1),))
+    found = prior_phrases(said, 6, 4)
+    assert found.objects == ("Dog", "cat")
+    assert found.attributes == (("red Dog", "wet Dog"), ("small cat",))
+    assert found.relations == ((0, "Dog on cat", 1),)
+
+
 def test_no_description_and_an_empty_one_say_nothing():
     for nothing in (None, priors(), ScenePriors(text="", reason="empty-text")):
         phrases = prior_phrases(nothing, 4, 4)
@@ -96,3 +107,8 @@ def test_vectors_of_a_clip_are_the_same_every_time_and_of_length_one(tiny_clip):
     assert torch.equal(words.names(["red cat", "dog"]), one.flip(0))
     assert words.known_words is None
     assert not torch.allclose(words.phrases(["dog"]), words.names(["dog"]))
+
+
+def test_a_clip_without_templates_of_its_own_takes_those_of_imagenet(bare_clip):
+    words = load_words(WordsConfig(kind="open_clip", path=bare_clip.name), bare_clip.parent)
+    assert len(words.templates) == 80

@@ -30,7 +30,8 @@ def llava(tmp_path_factory):
     weights = {f"vision_tower.vision_model.{name.removeprefix('vision_model.')}": value.contiguous()
                for name, value in model.state_dict().items() if "position_ids" not in name}
     save_file(weights | {"language_model.x": torch.zeros(2)}, directory / "model.safetensors")
-    (directory / "config.json").write_text(json.dumps({"model_type": "llava", "vision_config": VISION}))
+    (directory / "config.json").write_text(json.dumps(
+        {"model_type": "llava", "vision_config": VISION, "vision_feature_layer": -1}))
     return directory, model
 
 
@@ -47,8 +48,7 @@ def projecting(llava, tmp_path_factory):
     projector = LlavaMultiModalProjector(config).eval()
     weights = {f"model.multi_modal_projector.{name}": value for name, value in projector.state_dict().items()}
     save_file(load_file(llava[0] / "model.safetensors") | weights, directory / "model.safetensors")
-    (directory / "config.json").write_text(json.dumps(
-        {"model_type": "llava", "vision_config": VISION, "vision_feature_layer": -2}))
+    (directory / "config.json").write_text(json.dumps({"model_type": "llava", "vision_config": VISION}))
     (directory / "preprocessor_config.json").write_text(json.dumps(
         {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.25, 0.25, 0.5]}))
     return directory, projector
@@ -100,6 +100,14 @@ def test_a_llava_without_projector_gives_no_cue(llava):
     values = LLMFORMER | {"tower": {"kind": "llava", "path": llava[0].name}, "window": 48, "cue": True}
     with pytest.raises(ModelError, match="no text space"):
         build_model(LlmformerConfig.model_validate(values), llava[0].parent)
+
+
+def test_a_projector_of_several_layers_is_refused(projecting, tmp_path):
+    directory, _ = projecting
+    (tmp_path / "model.safetensors").symlink_to(directory / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"vision_config": VISION, "vision_feature_layer": [-2, -1]}))
+    with pytest.raises(ModelError, match=r"vision_feature_layer of .* is \[-2, -1\]"):
+        load_tower(TowerConfig(kind="llava", path="."), 48, tmp_path)
 
 
 def test_another_encoder_than_the_one_of_training_is_refused(llava, projecting):

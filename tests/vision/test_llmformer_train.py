@@ -1,18 +1,23 @@
 """Training in small: losses by hand, batches, checkpoints, and what stops a run."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from parsers.errors import Code, DatasetError, ModelError, SettingError
 from parsers.prepared import PreparedPriors, recall, write_prepared
+from tests.servers import free_port
 from tests.vision.conftest import LLMFORMER
 from vision.datasets.pictograms import PictogramDataset
 from vision.llmformer.directory import read_model
@@ -162,6 +167,43 @@ def test_training_resumes_and_the_result_is_a_model(llmformer_base, tmp_path):
     assert caught.value.code == Code.MODEL_UNSUPPORTED
 
 
+def test_a_gradient_that_is_no_number_changes_nothing(llmformer_base, tmp_path, monkeypatch):
+    """The loss may be a number all the same; then the weights, and the only checkpoint, would become none."""
+    monkeypatch.setattr(training.Accelerator, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(SettingError, match=r"gradient of step 1 is no number.*There is no checkpoint yet"):
+        train(config(), tmp_path / "run", llmformer_base)
+
+
+def test_a_run_that_was_cut_names_the_step_that_was_saved(llmformer_base, tmp_path, monkeypatch):
+    assert train(config(steps=9), tmp_path / "run", llmformer_base, minutes=0)["step"] == 1
+    monkeypatch.setattr(training, "is_finite", lambda _: False)
+    with pytest.raises(SettingError, match=r"step 2 is no number.*last good state, of step 1\."):
+        train(config(steps=9), tmp_path / "run", llmformer_base)
+
+
+def test_what_is_wrong_with_a_picture_is_said_by_a_process_that_loads(llmformer_base, tmp_path):
+    """A loader would make an unknown error of it."""
+    ignored = folder(tmp_path / "ignored", {"1": "dog", "ignore_id": 255}, 255)
+    with pytest.raises(DatasetError, match="'a' shows no class"):
+        training.train_llmformer(config(data={"kind": "folder", "path": str(ignored)}), tmp_path / "run",
+                                 base=llmformer_base, workers=1)
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """accelerate remembers the number format of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_half_precision_is_evaluated_too(llmformer_base, tmp_path, fresh_accelerate):
+    settings = config(precision="bf16", steps=1, model=LLMFORMER | {"pixel_head": True},
+                      evaluation={"dataset": "pictograms:count=1", "candidates": "present", "every": 1})
+    train(settings, tmp_path / "run", llmformer_base)
+    assert 0 <= curve(tmp_path / "run")[-1]["miou"] <= 1
+
+
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state(llmformer_base, tmp_path, monkeypatch):
     steps = iter(range(10))
     step = training.train_step
@@ -252,6 +294,25 @@ def test_labels_become_a_listing():
     assert next(iter(label_rows(source, left_out=1.0))).priors.objects == ()
 
 
+def test_the_full_size_file_takes_steps(llmformer_base, tmp_path, fresh_accelerate):
+    """With a small encoder in place of the large one, and without data."""
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5, "num_attention_heads": 2,
+              "image_size": 42, "patch_size": 14, "model_type": "clip_vision_model"}
+    llava = tmp_path / "llava"
+    llava.mkdir()
+    weights = CLIPVisionModel(CLIPVisionConfig(**vision)).state_dict()
+    save_file({f"vision_tower.vision_model.{name}": value for name, value in weights.items()
+               if "position_ids" not in name}, llava / "model.safetensors")
+    (llava / "config.json").write_text(json.dumps({"vision_config": vision}))
+    settings = read_training(Path("cocostuff"), {
+        "model.tower.path": str(llava), "model.words": LLMFORMER["words"], "model.text_width": 24, "model.window": 64,
+        "data.kind": "synthetic", "data.count": 4, "data.priors": None, "batch": 2, "steps": 2})
+    train(settings, tmp_path / "run", llmformer_base)
+    assert curve(tmp_path / "run")[-1]["step"] == 2 and curve(tmp_path / "run")[-1]["total"] > 0
+
+
 def test_the_prepared_file_is_read_by_the_training(llmformer_base, tmp_path):
     path = tmp_path / "priors.jsonl"
     write_prepared(path, label_rows(SyntheticSource(8, ("dog", "cat", "grass"), 32), left_out=0.0))
@@ -312,3 +373,19 @@ def test_the_rate_rises_and_falls():
 def test_training_files_are_yaml_objects():
     for path in CONFIGS.glob("*.yaml"):
         assert isinstance(yaml.safe_load(path.read_text()), dict)
+
+
+@pytest.mark.integration
+def test_two_processes_train_one_model(llmformer_base, tmp_path):
+    """They share the batches, stop together when the time of one is over, and one of them writes."""
+    settings = config(steps=6, evaluation={"dataset": "pictograms:count=1", "candidates": "present", "every": 3})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines",
+               "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()), "-m",
+               "vision.train", "llmformer", "--config", str(tmp_path / "tiny.yaml"), "--workers", "0",
+               "--out", str(tmp_path / "run"), "--model-dir", str(llmformer_base)]
+    for minutes, step in (("0", 1), ("9", 6)):
+        done = subprocess.run([*command, "--minutes", minutes], capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert curve(tmp_path / "run")[-1]["step"] == step
+    assert training.trained_model(tmp_path / "run" / "checkpoint.safetensors", llmformer_base)

@@ -60,23 +60,23 @@ class PriorBatch:
 
 
 def prior_phrases(priors: ScenePriors | None, objects: int, relations: int) -> PriorPhrases:
-    """The first `objects` different things of a description (by lemma, their attributes together) and the first
-    `relations` relations between them. Relations to things that are not there are left out."""
+    """The first `objects` different things of a description (by lemma in its first spelling, their attributes
+    together) and the first `relations` relations between them. Relations to things that are not there are left out."""
     if priors is None:
         return PriorPhrases(objects=(), attributes=(), relations=())
     place: dict[str, int] = {}
     of_object: list[int | None] = []
+    names: list[str] = []
     said: list[list[str]] = []
     for item in priors.objects:
         key = name_key(item.lemma)
         if key not in place and len(place) < objects:
-            place[key] = len(said)
+            place[key] = len(names)
+            names.append(item.lemma)
             said.append([])
         of_object.append(place.get(key))
         if key in place:
             said[place[key]] += [word for word in item.attributes if word not in said[place[key]]]
-    names = list(dict.fromkeys(item.lemma for item in priors.objects if name_key(item.lemma) in place))
-    names = _one_each(names)
     found: dict[tuple[int, str, int], None] = {}
     for relation in priors.relations:
         if max(relation.subject, relation.object) >= len(of_object):
@@ -87,11 +87,6 @@ def prior_phrases(priors: ScenePriors | None, objects: int, relations: int) -> P
     return PriorPhrases(objects=tuple(names), relations=tuple(found)[:relations],
                         attributes=tuple(tuple(f"{word} {name}" for word in words)
                                          for name, words in zip(names, said, strict=True)))
-
-
-def _one_each(names: Sequence[str]) -> list[str]:
-    """The first spelling of each name."""
-    return list({name_key(name): name for name in reversed(names)}.values())[::-1]
 
 
 def embed_priors(phrases: Sequence[PriorPhrases], names: Embed, texts: Embed, *, objects: int, relations: int,

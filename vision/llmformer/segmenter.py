@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from parsers.errors import Code, ModelError
+from parsers.errors import Code, ModelError, SettingError
+from parsers.files import sha256_file
 from parsers.prepared import PreparedPriors
 from parsers.priors import ScenePriors
 from parsers.vocabulary import Vocabulary
@@ -46,8 +47,7 @@ class LlmformerSegmenter:
         self.card, self.digest, self.settings = card, digest, settings or LlmformerSettings()
         self._model, self._words, self._device = model.to(device).eval(), words, torch.device(device)
         self._mean_3, self._std_3 = (torch.tensor(v, device=device) * 255 for v in (model.tower.mean, model.tower.std))
-        self._prepared = (PreparedPriors.read(Path(self.settings.descriptions)) if self.settings.descriptions
-                          else None)
+        self._prepared = _prepared(self.settings)
         self._lists = ClipSettings(subclass_count=self.settings.subclass_count)
         self._share = card.thresholds.get("pixel_share", PIXEL_SHARE) if model.config.pixel_head else 0.0
 
@@ -125,7 +125,8 @@ class LlmformerSegmenter:
         priors = embed_priors(filled, self._words.names, self._words.phrases, objects=config.objects,
                               relations=config.relations, width=config.text_width).to(self._device)
         found = self._model(values_BSS3.permute(0, 3, 1, 2).contiguous(), priors)
-        return found.last.masks_BQhw, found.last.classes_BQc, found.pixels_Bchw
+        pixels_Bcgg = None if found.pixels_Bchw is None else found.pixels_Bchw.float()
+        return found.last.masks_BQhw.float(), found.last.classes_BQc.float(), pixels_Bcgg  # half precision in training
 
     @torch.inference_mode()
     def _classify(self, masks_Qgg: Tensor, classes_Qc: Tensor, lists: NameLists, table_Nc: Tensor,
@@ -168,6 +169,17 @@ def load(model_dir: Path, *, device: str = "auto", settings: LlmformerSettings |
     model = read_model(model_dir)
     words = load_words(read_config(model_dir).words, model_dir, device)
     return LlmformerSegmenter(model, words, card, digest=digest, settings=settings, device=device)
+
+
+def _prepared(settings: LlmformerSettings) -> PreparedPriors | None:
+    """The file of descriptions. Raises DatasetError; SettingError where it is another one than it was."""
+    if settings.descriptions is None:
+        return None
+    path, wanted = Path(settings.descriptions), settings.descriptions_sha256
+    if wanted is not None and path.is_file() and sha256_file(path) != wanted:
+        raise SettingError(Code.SETTING_INVALID, f"The descriptions {path} were changed since the job was submitted.",
+                           "The file as it was then.", "Put it back, or submit again into another --out.")
+    return PreparedPriors.read(path)
 
 
 def _batches(items: Iterable[Window], size: int) -> Iterator[list[Window]]:

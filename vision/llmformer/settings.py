@@ -17,6 +17,8 @@ class LlmformerSettings:
     """`given`: the description that comes with a picture is used; `none`: it is not."""
     descriptions: str | None = None
     """A file of prepared descriptions (`parsers.prepared`), for pictures that come without one."""
+    descriptions_sha256: str | None = None
+    """What the file has to have, in a job that other machines and later days go on with."""
     subclass_count: int | None = None
     """K: the first K subclasses of each class speak for it too; 0: none; None: all."""
     tile: int | None = None

@@ -21,6 +21,8 @@ from vision.llmformer.config import TowerConfig
 from vision.models import OPENAI_MEAN, OPENAI_STD
 
 LLAVA_TOWER = re.compile(r"(?:model\.)?vision_tower\.(?:vision_model\.)?(.+)")
+LLAVA_LAYER = -2
+"""The hidden state that the projector reads where config.json does not say; -1 is that after the last block."""
 LLAVA_PROJECTOR = re.compile(r"(?:model\.)?multi_modal_projector\.(.+)")
 
 
@@ -107,7 +109,11 @@ class LlavaTower(Tower):
                                  "Safetensors of a LLaVA model.", "Copy it again from its source.")
             weights.pop("embeddings.position_ids", None)
             self.model.load_state_dict(weights)
-            self.used = config.get("vision_feature_layer", -1) % settings["num_hidden_layers"] + 1
+            layer, depth = config.get("vision_feature_layer", LLAVA_LAYER), settings["num_hidden_layers"]
+            if not isinstance(layer, int):
+                raise ModelError(Code.MODEL_UNSUPPORTED, f"The vision_feature_layer of {directory} is {layer}.",
+                                 "One layer.", "Several layers side by side are not read here.")
+            self.used = layer if layer >= 0 else depth + 1 + layer
             self.projector = nn.Sequential()
             if (projector := _llava_weights(directory, LLAVA_PROJECTOR)[0]):
                 self.projector = nn.Sequential(_linear(projector, "linear_1"), ACT2FN[config.get(

@@ -24,8 +24,6 @@ from vision.llmformer.config import WordsConfig
 
 REMEMBERED = 200_000
 """Vectors that are kept in memory at most."""
-TEMPLATES = ("a photo of a {}",)
-"""Of names, where the model card has none."""
 PHRASE_TEMPLATES = ("{}",)
 """Of attribute and relation phrases."""
 PROMPTS_PER_CALL = 256
@@ -55,6 +53,7 @@ class ClipWords:
 
     def __init__(self, directory: Path, digest: str | None = None, device: str = "cpu") -> None:
         from vision.clip.encoder import ClipEncoder
+        from vision.clip.templates import IMAGENET_TEMPLATES
         from vision.models import load_card
 
         card = load_card(directory)
@@ -62,7 +61,7 @@ class ClipWords:
         _check_digest(digest, self._encoder.digest, directory)
         self.digest = self._encoder.digest
         self.width = int(self._encoder.encode_prompts([]).shape[1])
-        self.templates = card.templates or TEMPLATES
+        self.templates = card.templates or IMAGENET_TEMPLATES
         known = card.known_words
         self.known_words = None if known is None else frozenset(w for entry in known for w in words_of(entry))
         self._remembered: dict[tuple[bool, str], Tensor] = {}

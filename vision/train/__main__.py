@@ -73,6 +73,8 @@ def _llmformer(given: argparse.Namespace) -> None:
             write_prepared(given.out, validation_rows(given.dataset, mistakes))
         else:
             _keep_memory()
+            from accelerate import PartialState
+
             from vision.train.llmformer import train_llmformer
             from vision.train.llmformer_config import read_training
             from vision.train.llmformer_priors import make_vectors, prepare_missing
@@ -81,10 +83,11 @@ def _llmformer(given: argparse.Namespace) -> None:
             config = read_training(given.config, {key: yaml.safe_load(value) for key, value in changes.items()})
             out = given.out or Path("runs") / f"llmformer-{config.name}"
             base = given.model_dir or out / "model"
-            prepare_missing(config, lambda text: print(text, flush=True))
             table = base / config.model.words.path
-            if config.data.vectors and config.model.words.kind == "table" and not table.is_file():
-                make_vectors(config.data.vectors, table)
+            with PartialState(cpu=given.device == "cpu").main_process_first():
+                prepare_missing(config, lambda text: print(text, flush=True))
+                if config.data.vectors and config.model.words.kind == "table" and not table.is_file():
+                    make_vectors(config.data.vectors, table)
             print(train_llmformer(config, out, base=base, minutes=given.minutes, device=given.device,
                                   workers=given.workers))
     except LexisegError as error:

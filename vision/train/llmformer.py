@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import math
 import time
+from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from parsers.errors import Code, MissingPackageError, ModelError, SettingError
+from parsers.errors import Code, LexisegError, MissingPackageError, ModelError, SettingError
 from parsers.files import canonical_json
 from parsers.prepared import PreparedPriors
 from vision.datasets import open_dataset
@@ -53,7 +54,9 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
     Raises SettingError where a loss is no number (the last good checkpoint stays), and the errors of models and data.
     """
     torch.manual_seed(config.seed)
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=device == "cpu")
+    accelerator = Accelerator(mixed_precision=config.precision, cpu=device == "cpu", kwargs_handlers=[
+        DistributedDataParallelKwargs(find_unused_parameters=True),  # some switches leave weights without a use
+        InitProcessGroupKwargs(timeout=timedelta(hours=2))])  # the others wait while one evaluates
     source = open_source(config.data, config.model.window)
     words = load_words(config.model.words, base, str(accelerator.device))
     check_width(words, config.model)
@@ -72,32 +75,38 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
     batches = iter(DataLoader(pictures, batch_size=None, num_workers=workers, prefetch_factor=3 if workers else None))
     log = _Log(folder) if accelerator.is_main_process else None
     started, seen = time.monotonic(), []
-    late = False
+    late, saved = False, step
     while step < config.steps and not late:
         for group in optimiser.param_groups:
             group["lr"] = rate(step, config)
         batch = next(batches)
+        if isinstance(batch, LexisegError):
+            raise batch
         torch.manual_seed(config.seed + 1_000_003 * (step + 1) + accelerator.process_index)
         found = train_step(accelerator, model, whole, optimiser, loss_of, batch, words, texts_Kc, config)
         if not is_finite(list(found.values())):
-            raise SettingError(Code.SETTING_INVALID, f"The loss of step {step + 1} is no number: {found}.",
-                               f"{checkpoint} holds the last good state, of step {step - step % config.save}."
+            raise SettingError(Code.SETTING_INVALID, f"A loss or the gradient of step {step + 1} is no number: "
+                               f"{found}.",
+                               f"{checkpoint} holds the last good state, of step {saved}."
                                if checkpoint.is_file() else "There is no checkpoint yet.",
                                "Go on with a lower rate, or with precision bf16 in place of fp16.")
         seen.append(found)
         step += 1
-        late = time.monotonic() - started > 60 * minutes
+        late = anywhere(accelerator, time.monotonic() - started > 60 * minutes)
         over = late or step == config.steps
         if log and (step % config.report == 0 or over):
             means = {name: fmean(values[name] for values in seen) for name in seen[0]}
             log.write(step, config.steps, means | {"rate": rate(step, config), "scale": whole.scale.item()})
             seen.clear()
-        if accelerator.is_main_process and (step % config.save == 0 or over):
+        if step % config.save == 0 or over:
+            saved = step
+        if accelerator.is_main_process and saved == step:
             folder.mkdir(parents=True, exist_ok=True)
             save_checkpoint(checkpoint, trained_state(whole), [optimiser], step, {
                 "model": canonical_json(whole.config.model_dump(mode="json")).decode()})
         if log and config.evaluation and (step % config.evaluation.every == 0 or over):
             log.write(step, config.steps, measure(whole, words, config.evaluation, str(accelerator.device)))
+        accelerator.wait_for_everyone()
     return {"step": step, "total": config.steps, "done": step == config.steps}
 
 
@@ -144,7 +153,8 @@ def train_step(accelerator: Accelerator, model: torch.nn.Module, whole: Llmforme
                loss_of: SegmentationLoss, batch: Batch, words: Words, texts_Kc: Tensor,
                config: TrainingConfig) -> dict[str, float]:
     """One update; the losses by kind. `whole` is the model without what accelerate wraps around it. With a loss that is
-    no number nothing is updated."""
+    no number in any process, or a gradient that is none, nothing is updated, and one of what is returned is no number
+    (in half precision with 16 bits, whose scale is being looked for, such a gradient is passed over)."""
     device = accelerator.device
     model.train()
     images_B3SS = normalised(whole, batch.images_B3SS.to(device))
@@ -152,12 +162,22 @@ def train_step(accelerator: Accelerator, model: torch.nn.Module, whole: Llmforme
         predictions = model(images_B3SS, embedded(batch, words, config.model).to(device))
     losses = loss_of(whole, predictions, batch.labels_BSS.to(device), texts_Kc)
     found = summed(losses)
-    if is_finite(list(found.values())):
-        optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(torch.stack(list(losses.values())).sum())
-        accelerator.clip_grad_norm_(model.parameters(), config.clip)
-        optimiser.step()
+    if anywhere(accelerator, not is_finite(list(found.values()))):
+        return found | {"total": float("nan")}
+    optimiser.zero_grad(set_to_none=True)
+    accelerator.backward(torch.stack(list(losses.values())).sum())
+    norm = accelerator.clip_grad_norm_(model.parameters(), config.clip)
+    if config.precision != "fp16" and not is_finite([float(norm)]):
+        return found | {"gradient": float(norm)}
+    optimiser.step()
     return found
+
+
+def anywhere(accelerator: Accelerator, here: bool) -> bool:
+    """Whether it is so in any process; all of them get the same answer."""
+    if accelerator.num_processes == 1:
+        return here
+    return bool(accelerator.reduce(torch.tensor(float(here), device=accelerator.device), "sum").item())
 
 
 def embedded(batch: Batch, words: Words, model: LlmformerConfig) -> PriorBatch:

@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from parsers.errors import Code, DatasetError
+from parsers.errors import Code, DatasetError, LexisegError
 from parsers.prepared import PreparedPriors
 from parsers.priors import ScenePriors
 from vision.datasets.base import EvalDataset
@@ -176,11 +176,16 @@ class LabelledPictures(IterableDataset):
         self.batch, self.seed, self.start, self.rank, self.world = batch, seed, start, rank, world
         self.priors = PreparedPriors.read(Path(config.priors)) if config.priors else None
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | LexisegError]:
+        """What is wrong with a picture comes as the last value: a loader would make an unknown error of it."""
         worker = get_worker_info()  # a loader asks its workers in turn, so each makes every n-th batch
         number, stride = (self.start + worker.id, worker.num_workers) if worker else (self.start, 1)
         while True:
-            yield self.make(number)
+            try:
+                yield self.make(number)
+            except LexisegError as error:
+                yield error
+                return
             number += stride
 
     def make(self, number: int) -> Batch:

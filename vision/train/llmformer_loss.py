@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Mask2FormerConfig
@@ -26,7 +27,7 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.config = config
         self.weights = {"loss_cross_entropy": config.classes, "loss_mask": config.mask, "loss_dice": config.dice}
-        self.criterion = Mask2FormerLoss(Mask2FormerConfig(
+        self.criterion = _Criterion(Mask2FormerConfig(
             num_labels=classes, class_weight=config.classes, mask_weight=config.mask, dice_weight=config.dice,
             no_object_weight=config.no_object, train_num_points=config.points), self.weights)
 
@@ -44,6 +45,16 @@ class SegmentationLoss(nn.Module):
             losses["loss_pixel"] = self.config.pixel * pixel_loss(model, found.pixels_Bchw, labels_BSS, texts_Kc,
                                                                   self.config.pixel_cells)
         return losses
+
+
+class _Criterion(Mask2FormerLoss):
+    """With several processes transformers divides the number of masks by theirs twice, which weighs masks and dice as
+    many times too much."""
+
+    def get_num_masks(self, class_labels: list[Tensor], device: torch.device) -> Tensor:
+        """The mean over the processes, at least 1."""
+        here = torch.as_tensor(float(sum(map(len, class_labels))), device=device)
+        return reduce(here, "mean").clamp(min=1)
 
 
 def targets(labels_BSS: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -109,6 +109,10 @@ def prepare_missing(config: TrainingConfig, say: Callable[[str], None]) -> None:
         if isinstance(source, PictogramSource):
             keys = [source.key(i) for i in range(len(source))]
             write_prepared(Path(data.priors), scene_rows(keys, source.scene, Mistakes(), 1))
+        elif data.kind == "folder":
+            raise DatasetError(Code.DATASET_INVALID, f"{data.priors} is not there.", "A description of each picture, "
+                               "which shows nothing that only its labels know.",
+                               "Have them written: lexiseg describe IMAGES --jsonl > FILE")
         else:
             write_prepared(Path(data.priors), label_rows(source, left_out=0.1))
     if evaluation and evaluation.priors and not Path(evaluation.priors).is_file():
