@@ -20,6 +20,7 @@ from statistics import fmean, median
 
 import torch
 
+from agents.train.describe import describe_scenes
 from benchmarks.pictograms import markdown, percent
 from parsers.prepared import PreparedPriors, recall
 from vision import LlmformerSettings, load_segmenter, make_settings, open_dataset, resolve_model
@@ -32,32 +33,31 @@ from vision.llmformer.words import load_words
 from vision.train.llmformer_priors import Mistakes, scene_rows
 from vision.types import Sample, ScoreMap, Segmenter
 
+CLIP_TOWER = {"model.tower": "{kind: open_clip, path: ../clip}"}
 VARIANTS = {
     "full": {},
     "priors off": {"model.priors": "none"},
     "objects alone": {"model.priors": "object"},
     "fusion: add": {"model.fusion": "add"},
+    "fusion: concat": {"model.fusion": "concat"},
     "scales: mean": {"model.scales": "mean"},
     "scales: soft": {"model.scales": "soft"},
+    "scales: single": {"model.scales": "single:1"},
     "relation off": {"model.relation": "false"},
     "Mask2Former's attention": {"model.attention": "mask2former"},
     "TSG's attention": {"model.attention": "tsg"},
     "no cue (without our addition)": {"model.cue": "false"},
+    "encoder of the pocket CLIP": CLIP_TOWER,
+    "encoder of the pocket CLIP, priors off": CLIP_TOWER | {"model.priors": "none"},
 }
 """Name to changes of the training file."""
 
 
-def descriptions(dataset: PictogramDataset, file: Path | None) -> PreparedPriors:
-    """Those of a file, else captions with the usual mistakes."""
-    if file is not None:
-        return PreparedPriors.read(file)
-    rows = scene_rows((dataset.key(i) for i in range(len(dataset))), dataset.scene, Mistakes(), 2)
-    return PreparedPriors({row.image_id: row for row in rows}, "captions with mistakes")
-
-
 def quality(model: Path, scenes: int, seed: int, file: Path | None) -> list[dict]:
     dataset = PictogramDataset(count=scenes, seed=seed, split="seen")
-    told = descriptions(dataset, file)
+    file = file or Path(f"runs/llmformer/validation-{seed}.jsonl")
+    describe_scenes(dataset, resolve_model(None, "clip").parent / "llava-phi2", file)
+    told = PreparedPriors.read(file)
     segmenters = {"with descriptions": load_segmenter("llmformer", model),
                   "without": load_segmenter("llmformer", model, settings=LlmformerSettings(priors="none"))}
     rows = []
@@ -112,7 +112,8 @@ def speed(model: Path, rounds: int) -> list[dict]:
     config = network.config
     words = load_words(config.words, model)
     dataset = PictogramDataset(count=8, split="seen")
-    told = descriptions(dataset, None)
+    rows = scene_rows((dataset.key(i) for i in range(len(dataset))), dataset.scene, Mistakes(), 2)
+    told = PreparedPriors({row.image_id: row for row in rows}, "captions with mistakes")
     sizes = {"objects": config.objects, "relations": config.relations}
     images = torch.randn(8, 3, config.window, config.window)
     priors = embed_priors([prior_phrases(told.of(dataset.key(i)), **sizes) for i in range(8)], words.names,
@@ -150,7 +151,8 @@ def main() -> None:
     parser.add_argument("--model", help="model directory; the pocket LLMFormer if left out")
     parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--descriptions", type=Path, help="prepared ones; captions with mistakes if left out")
+    parser.add_argument("--descriptions", type=Path, help="prepared ones; if left out, runs/llmformer/"
+                        "validation-SEED.jsonl, where the pocket LLaVA-Phi2 writes what is missing")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--variants", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(VARIANTS)}")
