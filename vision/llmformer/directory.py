@@ -77,7 +77,7 @@ def read_model(directory: Path) -> Llmformer:
 
 def write_model(directory: Path, model: Llmformer, words: Words, *, name: str, trained_by: str,
                 thresholds: dict[str, float] | None = None, known_names: tuple[str, ...] | None = None,
-                licence: str | None = None) -> ModelCard:
+                licence: str | None = None, refine: str = "none") -> ModelCard:
     """Writes the directory; paths in the configuration must count from it already. A table of text vectors is not
     copied."""
     state = {key: value.to(torch.float16).contiguous().cpu() for key, value in trained_state(model).items()}
@@ -89,7 +89,7 @@ def write_model(directory: Path, model: Llmformer, words: Words, *, name: str, t
     card = ModelCard(
         name=name, kind="llmformer", window=side, patch=model.config.cell, mean=_three(model.tower.mean),
         std=_three(model.tower.std), templates=tuple(getattr(words, "templates", ())), thresholds=thresholds or {},
-        known_words=known, known_names=known_names, licence=licence, trained_by=trained_by,
+        known_words=known, known_names=known_names, licence=licence, trained_by=trained_by, refine=refine,
         files={file: sha256_file(directory / file) for file in (CONFIG_FILE, WEIGHTS_FILE)})
     write_atomic(directory / CARD_FILE, pretty_json(card.model_dump(mode="json")))
     return card

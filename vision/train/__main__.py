@@ -43,7 +43,10 @@ def _llmformer_options(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--checkpoint", type=Path, required=True)
     export.add_argument("--model-dir", type=Path, required=True, help="the directory to write")
     export.add_argument("--name", default="pocket-llmformer")
-    export.add_argument("--licence")
+    export.add_argument("--config", type=Path, help="the training file; its names go into the card")
+    export.add_argument("--licence", help="what the model was trained on, and its licences")
+    export.add_argument("--pixel-share", type=float, help="share of the per-pixel head in the result, from 0 to 1")
+    export.add_argument("--refine", default="none", help="the refinement that suits the model")
     priors = commands.add_parser("llmformer-priors", help="describe pictogram validation scenes by their captions with "
                                  "mistakes, where no language model has described them")
     priors.add_argument("--dataset", default="pictograms:split=seen")
@@ -60,9 +63,15 @@ def _llmformer(given: argparse.Namespace) -> None:
     try:
         if given.command == "llmformer-export":
             from vision.train.llmformer import export_llmformer
+            from vision.train.llmformer_config import read_training
+            from vision.train.llmformer_data import open_source
 
-            card = export_llmformer(given.checkpoint, given.model_dir, name=given.name, licence=given.licence,
-                                    trained_by="python -m vision.train llmformer")
+            config = read_training(given.config) if given.config else None
+            card = export_llmformer(
+                given.checkpoint, given.model_dir, name=given.name, licence=given.licence,
+                names=open_source(config.data, config.model.window).names if config else None,
+                thresholds={} if given.pixel_share is None else {"pixel_share": given.pixel_share},
+                refine=given.refine, trained_by="python -m vision.train llmformer")
             print(card.model_dump_json(include={"name", "files"}))
         elif given.command == "llmformer-priors":
             from parsers.prepared import write_prepared

@@ -129,12 +129,14 @@ def pinned(config: LlmformerConfig, tower: Tower, words: Words) -> LlmformerConf
 
 
 def export_llmformer(checkpoint: Path, out: Path, *, name: str, trained_by: str, names: tuple[str, ...] | None = None,
-                     licence: str | None = None) -> ModelCard:
+                     licence: str | None = None, thresholds: dict[str, float] | None = None,
+                     refine: str = "none") -> ModelCard:
     """From a checkpoint to a model directory, in half precision. The relative paths of its configuration count from
-    `out`. names: what it was trained on. Raises ModelError."""
+    `out`. names: what it was trained on. thresholds, refine: for the card. Raises ModelError."""
     model = trained_model(checkpoint, out)
     words = load_words(model.config.words, out)
-    return write_model(out, model, words, name=name, trained_by=trained_by, known_names=names, licence=licence)
+    return write_model(out, model, words, name=name, trained_by=trained_by, known_names=names, licence=licence,
+                       thresholds=thresholds, refine=refine)
 
 
 def trained_model(checkpoint: Path, base: Path) -> Llmformer:
