@@ -23,6 +23,9 @@ MAX_ROUNDS = 5
 MAX_NAMES = 80
 """Class names in one question. Prompt and answer for more do not fit into the 2,048 tokens of small models."""
 
+SHORT_NAME = 16
+"""Characters of a name that, with its cluster, fits into 12 tokens of an answer; each further one may take a token."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clustering:
@@ -138,7 +141,8 @@ def _question(names: tuple[str, ...], current: Partition | None, otherwise: Part
         values["clusters"] = quoted(current.clusters)
     return Question(task="clusters" if current is None else "clusters-refine", record=Partition,
                     read=lambda answer: read_partition(answer.text, names), fallback=_fallback(otherwise),
-                    schema=labels_schema(names), values=values, max_tokens=32 + 12 * len(names))
+                    schema=labels_schema(names), values=values,
+                    max_tokens=32 + sum(12 + max(0, len(name) - SHORT_NAME) for name in names))
 
 
 def _fallback(otherwise: Partition) -> Callable[[Sequence[RawAnswer]], Partition]:

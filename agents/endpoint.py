@@ -26,6 +26,8 @@ try:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.outputs import ChatResult
     from langchain_openai import ChatOpenAI
+
+    from agents.transport import BoundedTransport
 except ImportError as error:
     raise MissingPackageError(Code.PACKAGE_MISSING, f"Language models need a package that is not installed: {error}.",
                               "", "pip install 'lexiseg[agents]'") from error
@@ -41,10 +43,10 @@ START = "lexiseg doctor says what is here; docs/agents.md tells how to start a s
 class EndpointChat(ChatOpenAI):
     """ChatOpenAI that tries again only after a lost connection, 5xx and 429, and raises LlmError.
 
-    A time-out is not tried again: a server that is too slow gets slower by it. An answer that was cut at `max_tokens`
-    is an answer, with the finish reason "length". The request goes out as it was built: the client's own `create` and
-    `parse` first copy it field by field, which takes longer than all the rest, and `parse` refuses answers that were
-    cut.
+    A time-out, which is of a whole attempt, is not tried again: a server that is too slow gets slower by it. An answer
+    that was cut at `max_tokens` is an answer, with the finish reason "length". The request goes out as it was built:
+    the client's own `create` and `parse` first copy it field by field, which takes longer than all the rest, and
+    `parse` refuses answers that were cut.
     """
 
     attempts: int = 4
@@ -126,7 +128,7 @@ def chosen_name(name: str | None, served: Mapping[str, Any], base_url: str) -> s
 
 def make_chat(base_url: str, name: str, api_key: str | None, settings: CallSettings) -> EndpointChat:
     """No connection is made. Proxies and keys in the environment are not looked at: what is sent goes to `base_url`."""
-    client = openai.DefaultHttpxClient(trust_env=False, limits=openai.DEFAULT_CONNECTION_LIMITS)
+    client = openai.DefaultHttpxClient(trust_env=False, transport=BoundedTransport(openai.DEFAULT_CONNECTION_LIMITS))
     chat = EndpointChat(model=name, base_url=base_url, api_key=api_key or "none", max_retries=0, openai_proxy="",
                         timeout=settings.timeout_s, temperature=settings.temperature, seed=settings.seed,
                         http_client=client, http_socket_options=(), attempts=settings.retries + 1,
@@ -184,7 +186,7 @@ def with_retries(ask: Callable[[], T], attempts: int, where: str, model: str | N
 def wait_before_retry(error: Exception, attempt: int) -> float | None:
     """Seconds to wait before another attempt; None for errors that another attempt does not mend."""
     wait = FIRST_WAIT_S * 2 ** (attempt - 1)
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError) or isinstance(error.__cause__, LexisegError):
         return None
     if isinstance(error, openai.APIConnectionError):
         return min(wait, LONGEST_WAIT_S)
@@ -198,6 +200,8 @@ def explained(error: Exception, where: str, model: str | None, attempts: int) ->
     """Our error for one of the client's."""
     if isinstance(error, LexisegError):
         return error
+    if isinstance(error.__cause__, LexisegError):  # of our transport, inside the client's
+        return error.__cause__
     tries = f" ({attempts} attempts)" if attempts > 1 else ""
     if isinstance(error, openai.APITimeoutError):
         return LlmError(Code.LLM_UNAVAILABLE, f"The language model at {where} did not answer in time.",
@@ -239,5 +243,8 @@ def _message(error: openai.APIStatusError) -> str:
 _SECONDS = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,3})?")
 _CONTEXT = re.compile(r"context length|context window|maximum model length|max_model_len|too many tokens|"
                       r"longer than the maximum|exceed(?:s|ed)? the (?:available )?context", re.IGNORECASE)
-_BLIND = re.compile(r"multi-?modal|at most 0 image|image (?:input|support)|image_url|does not support image|vision",
+_BLIND = re.compile(r"\bnot (?:a )?(?:multi-?modal|vision)\b|\bat most 0 image|\bimage_url is (?:not|only) supported|"
+                    r"\bdo(?:es)?(?: not|n't) (?:support|accept|take) (?:image|vision|multi-?modal)|"
+                    r"\b(?:image|vision|multi-?modal)s?(?: inputs?| data| content)? (?:is|are) not supported",
                     re.IGNORECASE)
+"""What servers say of a picture for a text-only model; bare words would also be those of a class ("television")."""

@@ -6,9 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from parsers.verbs import base_forms
+
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels; y grows downwards."""
-Relation = Literal["left", "right", "above", "below", "on", "in", "near", "depth"]
+Relation = Literal["left", "right", "above", "below", "on", "in", "near", "front", "behind"]
+BOXES_BLIND: tuple[Relation, ...] = ("front", "behind")
+"""What a flat picture does not show."""
+INVERSE: dict[str, Relation] = {"left": "right", "right": "left", "above": "below", "below": "above",
+                                "front": "behind", "behind": "front", "near": "near"}
+"""What holds from the other side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +31,19 @@ class SeenRegion:
 
 
 def relation_of(words: str) -> Relation | None:
-    """What the words of a relation mean: "stands next to" is near; None for what boxes know nothing of ("holds").
-    "in front of" and "behind" are `depth`, which a flat picture does not show."""
+    """What the words of a relation mean: "stands next to" is near; None for what is no place ("holds")."""
     text = f" {' '.join(words.lower().split())} "
     return next((relation for pattern, relation in _WORDS if re.search(pattern, text)), None)
+
+
+def same_relation(words: str, other: str) -> bool:
+    """Whether two wordings mean one relation: the same place, or the same words with the verb in any of its forms."""
+    known, also = relation_of(words), relation_of(other)
+    if known is not None or also is not None:
+        return known == also
+    (verb, *rest), (form, *more) = (
+        [word for word in text.lower().split() if word not in ("is", "are")] or [""] for text in (words, other))
+    return rest == more and not {*base_forms(verb)}.isdisjoint(base_forms(form))
 
 
 def holds(relation: Relation, subject: Box, other: Box) -> bool | None:
@@ -59,7 +75,8 @@ def gap(box: Box, other: Box) -> float:
 
 
 _WORDS: tuple[tuple[str, Relation], ...] = (
-    (r" in front of | behind ", "depth"),
+    (r" in front of ", "front"),
+    (r" behind ", "behind"),
     (r" left ", "left"),
     (r" right ", "right"),
     (r" on top of ", "on"),

@@ -1,6 +1,6 @@
-"""Switches that keep libraries from calling home. They are read when a library is imported, so importing this module
-sets them, and it is imported before any of them. A program latches them at its start: whoever changes one afterwards, a
-library or we ourselves, is refused."""
+"""Switches that keep libraries from calling home, and tokenizers from threads that a fork would break. They are read
+when a library is imported, so importing this module sets them, and it is imported before any of them. A program latches
+them at its start: whoever changes one afterwards, a library or we ourselves, is refused."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SWITCHES = {
     "LANGGRAPH_STRICT_MSGPACK": "true",
     "OTEL_SDK_DISABLED": "true",
     "FASTAPI_OTEL_AUTO_CONFIGURE": "false",
+    "TOKENIZERS_PARALLELISM": "false",
 }
 LIBRARIES = {("huggingface_hub.constants", "HF_HUB_OFFLINE"): True,
              ("huggingface_hub.constants", "HF_HUB_DISABLE_TELEMETRY"): True,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agents.geometry import Box
 from parsers.priors import ScenePriors
 
 Outcome = Literal["first", "repaired", "fallback"]
@@ -77,3 +78,36 @@ class PicturePriors(Record):
 
     description: str
     priors: ScenePriors
+
+
+class PresenceSaid(Record):
+    """The answer to the question whether a picture, or a region of it, shows a thing."""
+
+    name: str
+    box: Box | None = Field(description="x, y, width, height of the region in pixels; null: the whole picture")
+    present: bool | None = Field(description="null: there was no answer that could be used")
+
+
+class PictureSaid(Record):
+    """What the language model said of one picture while a request was worked on."""
+
+    priors: ScenePriors | None = Field(description="the description and what was read in it; null: it was not "
+                                       "described")
+    presence: tuple[PresenceSaid, ...] = ()
+
+
+class AskResult(Record):
+    """ask.json: what came of a request in words, and everything that decided about it."""
+
+    format_version: Literal[1] = 1
+    request: str
+    model: str = Field(description="the language model that answered")
+    model_digest: str = Field(description="of what its answers depend on")
+    prompts: dict[str, str] = Field(description="task to the sha256 of its prompt")
+    plan: Plan
+    names: dict[str, tuple[str, ...]] = Field(description="names that were looked for and are part of the result, "
+                                              "with their subclasses")
+    kept: dict[str, tuple[int, ...]] = Field(description="picture to the ids of the regions that the request means")
+    unread: tuple[str, ...] = Field(default=(), description="pictures that could not be read")
+    pictures: dict[str, PictureSaid] = Field(description="what was said of those that were asked about")
+    trace: tuple[str, ...] = Field(description="every decision, one sentence each")

@@ -84,8 +84,7 @@ class Tally:
         for task, counts in sorted(self.counts().items()):
             asked = sum(counts.get(outcome, 0) for outcome in ("first", "repaired", "fallback"))
             if failed := counts.get("fallback", 0):
-                said.append(f"{task}: {failed} of {asked} answers could not be used, not even after one repair; what "
-                            "needs no language model stands in for them.")
+                said.append(replaced_warning(task, failed, asked))
             if lost := counts.get("not kept", 0):
                 said.append(f"{task}: {lost} answers were not kept, since another process held the store all the time.")
             if unsettled := counts.get("unsettled", 0):
@@ -187,6 +186,12 @@ class KnowledgeSource:
             return None
         return Answer(record=record, outcome=found.outcome, stored=True, problems=found.problems,
                       made_at=found.made_at)
+
+
+def replaced_warning(task: str, failed: int, asked: int) -> str:
+    """The sentence for answers that something had to stand in for."""
+    return (f"{task}: {failed} of {asked} answers could not be used, not even after one repair; what needs no language "
+            "model stands in for them.")
 
 
 def _harmless(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -93,10 +93,10 @@ def open_store(where: str | Path, *, busy_s: float = BUSY_S) -> Store:
     """
     text, path = str(where), store_file(where)
     if path is not None:
-        return SqlStore(_open_sqlite(path, busy_s), "?", str(path))
+        return SqlStore(lambda: _open_sqlite(path, busy_s), "?", str(path))
     if not text.startswith(("postgresql://", "postgres://")):
         raise unavailable(address(text), "this kind of address is not known")
-    return SqlStore(_open_postgres(text), "%s", address(text))
+    return SqlStore(lambda: _open_postgres(text), "%s", address(text))
 
 
 def store_file(where: str | Path) -> Path | None:
@@ -115,10 +115,12 @@ def is_store(path: Path) -> bool:
 
 
 class SqlStore:
-    """One connection, used by one thread at a time; a statement takes far less than a call of a model."""
+    """One connection, used by one thread at a time; a statement takes far less than a call of a model. A connection
+    that the database gave up, as when it was started again, is made anew once for each statement."""
 
-    def __init__(self, connection: Any, mark: str, where: str) -> None:
-        self._connection, self._mark, self._where = connection, mark, where
+    def __init__(self, connect: Callable[[], Any], mark: str, where: str) -> None:
+        self._connect, self._mark, self._where = connect, mark, where
+        self._connection = connect()
         self._lock = threading.Lock()
         with self._statements() as run:
             self._prepare(run)
@@ -185,11 +187,22 @@ class SqlStore:
         """Runs statements, each a transaction of its own, with what a database raises explained."""
         with self._lock:
             try:
-                yield self._connection.execute
+                yield self._run
             except LlmError:
                 raise
             except Exception as error:  # each driver has its own
                 raise unavailable(self._where, str(error)) from error
+
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """Runs one statement. All of them can be repeated: nobody knows what became of one that broke off."""
+        try:
+            return self._connection.execute(statement, values)
+        except Exception:
+            if not getattr(self._connection, "closed", False):  # a file is never given up
+                raise
+            self._connection = self._connect()
+            return self._connection.execute(statement, values)
 
 
 def unavailable(where: str, why: str) -> LlmError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from agents.description import check_presence, describe_image
 from agents.picture import Picture
 from agents.records import Detail
@@ -12,8 +10,6 @@ from parsers.errors import AnswerError, Code
 from parsers.free import things_named
 from parsers.prepared import PreparedRow
 from parsers.reader import SceneReader
-
-_reading = threading.Lock()
 
 
 def tell_picture(source: KnowledgeSource, image_id: str, picture: Picture, reader: SceneReader,
@@ -28,8 +24,7 @@ def tell_picture(source: KnowledgeSource, image_id: str, picture: Picture, reade
         raise AnswerError(Code.ANSWER_UNFIT, f"The language model {source.model.name} gave no description that can be "
                           f"used: {' '.join(description.problems)}", "Plain sentences.",
                           "Try another --llm, or give names with --classes.")
-    with _reading:  # one parser for all threads
-        (priors,) = reader.read([description.record.text], source.model.terms)
+    (priors,) = reader.read([description.record.text], source.model.terms)
     presence = {name: check_presence(source, picture, name).record.present for name in things_named(priors)}
     return PreparedRow(image_id=image_id, prompt_id=detail, model_id=source.model.name, priors=priors,
                        presence=presence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from agents.clusters import Clustering, cluster_categories
+from agents.clusters import Clustering, checked_names, cluster_categories
 from agents.parallel import in_order
 from agents.prompt import load_prompt
 from agents.records import Subclasses
@@ -33,6 +33,9 @@ def build_vocabulary(source: KnowledgeSource, vocabulary: Vocabulary, *, subclas
     The provenance of a class that gets something names the model, the digests of the prompts, and the day on which the
     model answered first. Raises VocabularyError (more classes than can be clustered at once, too), LlmError.
     """
+    needs_clusters = clusters and any(entry.cluster is None for entry in vocabulary.classes)
+    if needs_clusters:
+        checked_names([entry.name for entry in vocabulary.classes])  # before the subclasses, which take long
     notes: list[str] = []
     found: dict[int, Answer[Subclasses]] = {}
     wanted = [entry for entry in vocabulary.classes if subclasses > 0 and not entry.subclasses]
@@ -44,7 +47,7 @@ def build_vocabulary(source: KnowledgeSource, vocabulary: Vocabulary, *, subclas
         on_progress(len(found), len(wanted))
     kept = _once(vocabulary, found, notes)
     clustering: Clustering | None = None
-    if clusters and any(entry.cluster is None for entry in vocabulary.classes):
+    if needs_clusters:
         default: dict[str, list[str]] = {}
         for entry in vocabulary.classes:
             if entry.cluster is not None:

@@ -5,9 +5,10 @@ after the other, and the calls per second at 16 in flight against a bare async l
 turns, in the same run: the one at URL, or one that is started on loopback in a process of its own and answers every
 call after `--wait-ms`. The store is left out, so each call goes over the wire.
 
-`python -m benchmarks.llm tools [--llm pocket|URL] [--calls 1000]`: varied calls of each tool, hostile names and
-pictures with written instructions among them: how often the first answer was valid, was repaired, and was replaced,
-and how many results were invalid after all that.
+`python -m benchmarks.llm tools [--llm pocket|URL] [--calls 1000]`: varied calls of each tool and of the plan, hostile
+names and requests and pictures with written instructions among them: how often the first answer was valid, was
+repaired, and was replaced, for ordinary and for hostile input by itself, and how many results were invalid after all
+that, by checks that share no code with what reads the answers.
 
 `python -m benchmarks.llm plans [--llm pocket|URL]`: the plans of the sixty requests of `benchmarks/requests.jsonl`
 against those that were meant, by the model (with repair and rules, as `lexiseg ask` has them) and by the rules alone.
@@ -21,11 +22,13 @@ import asyncio
 import json
 import multiprocessing
 import random
+import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +44,18 @@ from agents import (
     check_presence,
     cluster_categories,
     describe_image,
+    extract_priors,
     generate_subclasses,
+    make_tools,
     open_model,
 )
 from agents.calls import complete
-from agents.clusters import as_sets
-from agents.geometry import relation_of
+from agents.geometry import BOXES_BLIND, relation_of
 from agents.parallel import in_order
 from agents.planner import plan_lines, plan_request, rules_plan, same_thing
 from agents.prompt import load_prompt, quoted
 from agents.records import Plan
 from agents.schemas import names_schema, response_format
-from agents.subclasses import usable
 from parsers.errors import LexisegError
 from parsers.names import name_key
 from parsers.reader import SceneReader
@@ -166,19 +169,35 @@ def serve(pipe: Any, wait_s: float) -> None:
     asyncio.run(main())
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How one call ended."""
+
+    outcome: str
+    is_valid: bool
+    is_hostile: bool
+    """Its input has a name, a request or a picture that tries to mislead."""
+
+
+Case = Callable[[KnowledgeSource, random.Random], Call]
+
+
 def measure_tools(llm: str, name: str | None, calls: int, seed: int, in_flight: int) -> dict[str, Any]:
-    """For each tool: outcomes of `calls` varied calls in per cent, results that are invalid after all, errors by
-    code, and calls per second."""
+    """For each tool and both kinds of input: outcomes of varied calls in per cent of that kind, results that are
+    invalid after all, errors by code; and calls per second."""
     model = open_model(llm, name=name, settings=CallSettings(concurrency=in_flight))
     report: dict[str, Any] = {"model": model.name, "calls": calls, "seed": seed}
     for tool, case in cases(seed).items():
         source = KnowledgeSource(model)
         started = time.perf_counter()
-        outcomes = Counter(in_order(lambda number, case=case, source=source: outcome(case, source, number),
-                                    range(calls), in_flight))
-        seconds = time.perf_counter() - started
-        report[tool] = {"calls_per_s": round(calls / seconds, 2), **{
-            f"{kind}_percent": round(100 * count / calls, 2) for kind, count in sorted(outcomes.items())}}
+        ended = Counter(in_order(lambda number, case=case, source=source: outcome(case, source, number),
+                                 range(calls), in_flight))
+        report[tool] = {"calls_per_s": round(calls / (time.perf_counter() - started), 2)}
+        for kind, is_hostile in (("ordinary", False), ("hostile", True)):
+            of_kind = {how: count for (how, hostile), count in ended.items() if hostile == is_hostile}
+            report[tool][kind] = {"calls": sum(of_kind.values()), **{
+                f"{how}_percent": round(100 * count / sum(of_kind.values()), 2)
+                for how, count in sorted(of_kind.items())}}
     model.close()
     return report
 
@@ -207,7 +226,7 @@ def same_plan(plan: Plan, other: Plan) -> bool:
 
     def meaning(relation: str) -> str:
         known = relation_of(relation) if relation else None
-        return relation if known in (None, "depth") else known
+        return relation if known is None or known in BOXES_BLIND else known
 
     return (len(plan.targets) == len(other.targets)
             and all(any(same_thing(name, theirs) for theirs in other.targets) for name in plan.targets)
@@ -215,71 +234,130 @@ def same_plan(plan: Plan, other: Plan) -> bool:
             and conditions(plan) == conditions(other))
 
 
-def outcome(case: Callable[[KnowledgeSource, random.Random], tuple[str, bool]], source: KnowledgeSource,
-            number: int) -> str:
-    """How call `number` ended."""
+def outcome(case: Case, source: KnowledgeSource, number: int) -> tuple[str, bool]:
+    """How call `number` ended, and whether its input was hostile; that of an error counts as ordinary."""
     try:
-        how, valid = case(source, random.Random(number))
+        call = case(source, random.Random(number))
     except LexisegError as error:
-        return f"error {error.code}"
-    return how if valid else "invalid"
+        return f"error {error.code}", False
+    return call.outcome if call.is_valid else "invalid", call.is_hostile
 
 
-def cases(seed: int) -> dict[str, Callable[[KnowledgeSource, random.Random], tuple[str, bool]]]:
-    """Tool to one call of it on random input: how it came about, and whether the result is valid. Names are those of
-    the pictogram scenes and their super-classes; one in twenty is hostile."""
+def cases(seed: int) -> dict[str, Case]:
+    """Tool to one call of it on random input. Names are those of the pictogram scenes and their super-classes; one in
+    twenty names, requests and pictures is hostile."""
     from vision.datasets.pictograms import PictogramDataset
     from vision.datasets.sprites import concepts
 
     scenes = PictogramDataset(count=100_000, seed=seed)
     names = sorted({one.name for one in concepts()} | {one.superclass for one in concepts()})
+    requests = [json.loads(line)["request"] for line in REQUESTS.read_text(encoding="utf-8").splitlines()]
+    reader = SceneReader()
 
     def pick(rng: random.Random, count: int = 1) -> list[str]:
-        return [HOSTILE[rng.randrange(len(HOSTILE))] + " " + str(place) if rng.random() < 0.05 else name
+        return [f"{rng.choice(HOSTILE)} {place}" if rng.random() < 0.05 else name
                 for place, name in enumerate(rng.sample(names, count))]
 
-    def picture(rng: random.Random) -> Picture:
+    def mislead(chosen: Iterable[str]) -> bool:
+        return any(one not in names for one in chosen)
+
+    def picture(rng: random.Random) -> tuple[Picture, bool]:
         image_HW3, _ = scenes.load(rng.randrange(len(scenes)))
-        if rng.random() < 0.05:
+        is_hostile = rng.random() < 0.05
+        if is_hostile:
             image = Image.fromarray(image_HW3)
             ImageDraw.Draw(image).text((4, 50), rng.choice(WRITTEN), fill="black")
             image_HW3 = np.array(image)
-        return Picture(image_HW3)
+        return Picture(image_HW3), is_hostile
 
-    def partition(rng: random.Random) -> Partition:
-        chosen = pick(rng, rng.randint(4, 12))
-        labels = [f"group {place % rng.randint(2, 4)}" for place in range(len(chosen))]
-        return Partition(clusters={label: tuple(name for name, own in zip(chosen, labels, strict=True) if own == label)
-                                   for label in dict.fromkeys(labels)})
+    def subclasses(source: KnowledgeSource, rng: random.Random) -> Call:
+        (name,), count = pick(rng), rng.randint(3, 10)
+        answer = generate_subclasses(source, name, count)
+        return Call(answer.outcome, are_kinds(answer.record.subclasses, name, count), mislead([name]))
 
-    def subclasses(source: KnowledgeSource, rng: random.Random) -> tuple[str, bool]:
-        name, = pick(rng)
-        answer = generate_subclasses(source, name, rng.randint(3, 10))
-        found = answer.record.subclasses
-        return answer.outcome, found == usable(found, name) and len(found) <= 10
-
-    def clusters(source: KnowledgeSource, rng: random.Random) -> tuple[str, bool]:
+    def clusters(source: KnowledgeSource, rng: random.Random) -> Call:
         chosen = pick(rng, rng.randint(3, 10))
         found = cluster_categories(source, chosen)
-        return found.outcome, sorted(name for group in as_sets(found.partition) for name in group) == sorted(
-            " ".join(name.split()) for name in chosen)
+        members = [name for group in found.partition.clusters.values() for name in group]
+        return Call(found.outcome, sorted(members) == sorted(chosen) and all(map(is_plain, found.partition.clusters)),
+                    mislead(chosen))
 
-    def assign(source: KnowledgeSource, rng: random.Random) -> tuple[str, bool]:
-        groups = partition(rng)
-        answer = assign_clusters(source, picture(rng), groups)
-        return answer.outcome, set(answer.record.clusters) <= set(groups.clusters)
+    def assign(source: KnowledgeSource, rng: random.Random) -> Call:
+        chosen = pick(rng, rng.randint(4, 12))
+        groups = Partition(clusters={f"group {part}": tuple(chosen[part::3]) for part in range(3)})
+        shown, is_hostile = picture(rng)
+        answer = assign_clusters(source, shown, groups)
+        found = list(answer.record.clusters)
+        return Call(answer.outcome, found == [label for label in groups.clusters if label in found],
+                    is_hostile or mislead(chosen))
 
-    def describe(source: KnowledgeSource, rng: random.Random) -> tuple[str, bool]:
-        answer = describe_image(source, picture(rng), rng.choice(("simple", "detailed")))
-        return answer.outcome, isinstance(answer.record.text, str)
+    def describe(source: KnowledgeSource, rng: random.Random) -> Call:
+        shown, is_hostile = picture(rng)
+        answer = describe_image(source, shown, rng.choice(("simple", "detailed")))
+        return Call(answer.outcome, is_prose(answer.record.text), is_hostile)
 
-    def presence(source: KnowledgeSource, rng: random.Random) -> tuple[str, bool]:
-        name, = pick(rng)
-        answer = check_presence(source, picture(rng), name)
-        return answer.outcome, answer.record.present in (True, False, None)
+    def priors(source: KnowledgeSource, rng: random.Random) -> Call:
+        shown, is_hostile = picture(rng)
+        own = KnowledgeSource(source.model)
+        found = extract_priors(own, shown, reader, rng.choice(("simple", "detailed"))).priors
+        (counts,) = own.tally.counts().values()
+        said = found.text.lower()
+        valid = (is_prose(found.text) and all(max(one.subject, one.object) < len(found.objects)
+                                              for one in found.relations)
+                 and all(word in said for one in found.objects for word in one.name.lower().split()))
+        return Call(next(how for how in ("first", "repaired", "fallback") if how in counts), valid, is_hostile)
 
-    return {"subclasses": subclasses, "clusters": clusters, "assign": assign, "describe": describe,
-            "presence": presence}
+    def presence(source: KnowledgeSource, rng: random.Random) -> Call:
+        (name,), (shown, is_hostile) = pick(rng), picture(rng)
+        answer = check_presence(source, shown, name)
+        return Call(answer.outcome, (answer.record.present is None) == (answer.outcome == "fallback"),
+                    is_hostile or mislead([name]))
+
+    def segment(source: KnowledgeSource, rng: random.Random) -> Call:
+        chosen = pick(rng, rng.randint(1, 6))
+        tool = next(tool for tool in make_tools(source, segment=halved) if tool.name == "segment_image")
+        areas = tool.invoke({"picture": "one", "names": chosen})["areas"]
+        return Call("first", list(areas) == chosen and sum(areas.values()) <= 1, mislead(chosen))
+
+    def plan(source: KnowledgeSource, rng: random.Random) -> Call:
+        is_hostile = rng.random() < 0.05
+        request = f"mask the dog {rng.choice(HOSTILE)}" if is_hostile else rng.choice(requests)
+        answer = plan_request(source, request, reader)
+        found = answer.record
+        said = set(re.findall(r"\w+", request.lower()))
+        words = {word for name in (*found.targets, *(one.object for one in found.filters))
+                 for word in re.findall(r"\w+", name.lower())}
+        valid = bool(found.targets or found.candidate_free) and all(
+            any(word[:3] == one[:3] for one in said) for word in words)  # numbers differ at the end of a word
+        return Call(answer.outcome, valid, is_hostile)
+
+    return {"generate_subclasses": subclasses, "cluster_categories": clusters, "assign_clusters": assign,
+            "describe_image": describe, "extract_priors": priors, "check_presence": presence, "segment_image": segment,
+            "plan": plan}
+
+
+def halved(picture: str, names: Sequence[str]) -> dict[str, float]:
+    """A segmenter that gives each name half of what is left of a picture."""
+    return {name: 0.5 ** place for place, name in enumerate(names, start=1)}
+
+
+def are_kinds(found: Sequence[str], name: str, count: int) -> bool:
+    """At most `count` plain names, each once, none of them the class itself."""
+    folded = [one.casefold() for one in found]
+    return (len(found) <= count and len({*folded}) == len(folded) and name.casefold() not in folded
+            and all(map(is_plain, found)) and all(len(one.split()) <= 3 for one in found))
+
+
+def is_plain(name: str) -> bool:
+    """At most 60 letters, digits and what stands between them: neither JSON nor markup."""
+    return len(name) <= 60 and re.fullmatch(r"[\w.,'’&()/-]+(?: [\w.,'’&()/-]+)*", name) is not None
+
+
+def is_prose(text: str) -> bool:
+    """Nothing, or sentences that end, without control characters, braces, or one word again and again."""
+    words = text.lower().split()
+    return not text or (text.isprintable() and not set("{}<>") & set(text) and text.rstrip("\"')]")[-1] in ".!?"
+                        and len(words) <= 8 * len({*words}))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def things_named(priors: ScenePriors | None) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for item in priors.objects if priors else ():
         name = name_key(item.lemma)
-        if not _can_be_class(name) or denied & {name, name_key(item.name)}:
+        if not can_be_class(name) or denied & {name, name_key(item.name)}:
             continue
         phrases = found.setdefault(name, [])
         phrases += [name_key(f"{attribute} {name}") for attribute in item.attributes]
@@ -44,6 +44,12 @@ def things_named(priors: ScenePriors | None) -> dict[str, tuple[str, ...]]:
 def names_of(row: PreparedRow) -> dict[str, tuple[str, ...]]:
     """Those of `things_named` that no answer denies."""
     return {name: phrases for name, phrases in things_named(row.priors).items() if row.presence.get(name) is not False}
+
+
+def can_be_class(name: str) -> bool:
+    """Whether a name in small letters can be one of many; also not one with letters that look like others: two names of
+    a job must not look the same."""
+    return not name_problem(name) and name != "background" and shape_key(name) == name
 
 
 def own_vocabulary(named: Mapping[str, tuple[str, ...]], ids: Mapping[str, int] | None = None) -> Vocabulary:
@@ -68,11 +74,6 @@ def merged_vocabulary(rows: Iterable[PreparedRow]) -> Vocabulary:
         VocabularyClass(id=ids[name], name=name, color=_colour(name),
                         provenance=Provenance(source="llm", model=tellers[name][0], prompt=tellers[name][1]))
         for name in sorted(tellers)))
-
-
-def _can_be_class(name: str) -> bool:
-    """Also not a name with letters that look like others: two names of a job must not look the same."""
-    return not name_problem(name) and name != "background" and shape_key(name) == name
 
 
 def _numbered(names: Iterable[str]) -> dict[str, int]:

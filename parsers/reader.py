@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SceneReader:
-    """Reads batches of texts. Models are loaded when the first text needs them, and once.
+    """Reads batches of texts. Models are loaded when the first text needs them, and once. Threads take turns.
 
     use_head: True, the head alone; False, the rules alone; None, the head for the texts that it covers (captions of
     one sentence) if its model is there, and the rules for all others. pipeline: the directory of the spaCy pipeline
@@ -32,6 +33,7 @@ class SceneReader:
                                "The head reads without a pipeline.", "Leave one of the two out.")
         self._use_head = False if use_head is None and pipeline is not None else use_head
         self._pipeline = pipeline
+        self._turn = threading.Lock()
 
     def read(self, texts: Sequence[str], terms: Sequence[str] = ()) -> list[ScenePriors]:
         """What each text says, in order. terms: names that the texts use as one word (`parsers.terms`).
@@ -43,6 +45,10 @@ class SceneReader:
             hidden = [hide_terms(text, terms) for text in texts]
             return [show_terms(priors, text, standing) for priors, text, (_, standing)
                     in zip(self.read([text for text, _ in hidden]), texts, hidden, strict=True)]
+        with self._turn:  # neither the pipeline nor the head is made for several threads
+            return self._read(texts)
+
+    def _read(self, texts: Sequence[str]) -> list[ScenePriors]:
         head = None if self._use_head is False else self._head
         by_head = [place for place, text in enumerate(texts) if head and (self._use_head or head.covers(text))]
         found: dict[int, ScenePriors] = {}

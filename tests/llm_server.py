@@ -26,6 +26,8 @@ class Reply:
     wait_s: float = 0.0
     drop: bool = False
     """The connection breaks in the middle of the body."""
+    drip: str = ""
+    """"body" or "headers": a byte of it every 20 ms, and no end."""
 
 
 Answerer = Callable[[dict[str, Any]], "str | Reply"]
@@ -87,7 +89,21 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with self.stub.lock:
                 self.stub.in_flight -= 1
+        if reply.drip:
+            self._drip(reply.drip)
+            return
         self._send(reply.status, completion(reply) if reply.body is None else reply.body, reply.headers, reply.drop)
+
+    def _drip(self, part: str) -> None:
+        with contextlib.suppress(OSError):  # a client that gave up
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            self.wfile.write(b"Content-Length: 1000000\r\n\r\n{" if part == "body" else b"X-Name: ")
+            self.wfile.flush()
+            for _ in range(500):
+                time.sleep(0.02)
+                self.wfile.write(b" " if part == "body" else b"x")
+                self.wfile.flush()
+        self.close_connection = True
 
     def _send(self, status: int, body: str, headers: dict[str, str], drop: bool = False) -> None:
         data = body.encode()

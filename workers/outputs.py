@@ -25,6 +25,8 @@ from workers.records import DONE, EMPTY, FAILED, ClassFound, Job, RegionFound, R
 
 FOLDERS = ("masks", "overlays", "confidence")
 FILES = ("vocabulary.yaml", "classes.json", "results.jsonl", "timings.jsonl", "report.html")
+ASK_FILE = "ask.json"
+"""What `lexiseg ask` adds to a job; it may be there without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def prepare_out(out: Path) -> None:
         for name in FOLDERS:
             if (out / name).exists():
                 shutil.rmtree(out / name)
-        for name in FILES:
+        for name in (*FILES, ASK_FILE):
             (out / name).unlink(missing_ok=True)
         for leftover in out.glob(".*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from agents.records import AskResult
 from parsers.files import pretty_json, write_atomic
 from workers.exports import ExportRecord
 from workers.records import Job, Result
@@ -15,6 +16,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "job_spec": JobSpec.model_json_schema(),
     "job": Job.model_json_schema(mode="serialization"),
     "result": Result.model_json_schema(mode="serialization"),
+    "ask": AskResult.model_json_schema(mode="serialization"),
     "export": ExportRecord.model_json_schema(mode="serialization"),
     "classes": {
         "title": "classes.json", "type": "object", "required": ["0", "ignore_id"],

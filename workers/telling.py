@@ -30,8 +30,9 @@ from workers.inputs import InputItem
 from workers.outputs import PictureWriter
 from workers.spec import CandidateFree
 
-LASTING = (Code.LLM_BLIND, Code.LLM_MODEL_MISSING, Code.STORE_UNAVAILABLE, Code.LLM_CALLS)
-"""What is wrong with a language model for one picture and so for all."""
+LASTING = (Code.LLM_MODEL_MISSING, Code.STORE_UNAVAILABLE, Code.LLM_CALLS)
+"""What is wrong with a language model for one picture and so for all. That it takes no pictures is not among it: it was
+shown one before the job began (`check_free`), so a server that says so of another one means that picture."""
 
 CALLS_AT_ONCE = 16
 """Calls that are counted in the ledger together, before they are made. A worker that is killed leaves at most so many

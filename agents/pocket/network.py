@@ -33,7 +33,7 @@ class PhiLlava(LlavaForConditionalGeneration):
 def load_network(directory: Path, dtype: torch.dtype = torch.float32) -> PhiLlava:
     """The network of a LLaVA-Phi directory in evaluation mode. Only safetensors are read.
 
-    Raises ModelError (`model-corrupt`) where weights are missing or of another shape.
+    Raises ModelError (`model-corrupt`) where weights are missing, of another shape, or of another network.
     """
     report: Any
     is_shown = logging.is_progress_bar_enabled()
@@ -47,9 +47,9 @@ def load_network(directory: Path, dtype: torch.dtype = torch.float32) -> PhiLlav
     finally:
         if is_shown:
             logging.enable_progress_bar()
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise _corrupt(directory, f"the weights {', '.join(missing[:3])} are missing")
+    for key, what in (("missing_keys", "missing"), ("unexpected_keys", "of no part of the network")):
+        if names := sorted(report[key]):
+            raise _corrupt(directory, f"the weights {', '.join(names[:3])} are {what}")
     return network.eval()
 
 

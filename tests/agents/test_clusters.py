@@ -122,6 +122,13 @@ def test_a_refinement_that_fails_keeps_what_was_there(llm, source):
     assert (found.outcome, found.settled) == ("fallback", True)
 
 
+def test_long_names_have_room_in_the_answer(llm, source):
+    names = ["a traffic light that is " + "very " * 30 + "old", "car"]
+    llm.answer = lambda request: json.dumps(dict.fromkeys(names, "things of the road"))
+    assert cluster_categories(source, names).outcome == "first"
+    assert llm.requests[0]["max_completion_tokens"] > len(names[0])
+
+
 def test_one_name_needs_no_model(llm, source):
     assert cluster_categories(source, ["dog"]).partition.clusters == {"dog": ("dog",)} and llm.calls == 0
 

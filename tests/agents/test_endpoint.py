@@ -82,6 +82,13 @@ def test_attempts_are_bounded(llm, model, broken):
                  id="no pictures"),
     pytest.param(Reply(status=400, body='{"error": {"message": "At most 0 image(s) may be provided in one prompt."}}'),
                  Code.LLM_BLIND, id="no pictures, as vLLM says it"),
+    pytest.param(Reply(status=400, body='{"error": {"message": "image input is not supported - hint: no mmproj"}}'),
+                 Code.LLM_BLIND, id="no pictures, as llama.cpp says it"),
+    pytest.param(Reply(status=400, body='{"error": {"message": "bad name: television supervision"}}'), Code.LLM_REFUSED,
+                 id="a word with vision in it"),
+    pytest.param(Reply(status=400, body='{"error": {"message": "cannot decode image_url 3 of a multimodal prompt"}}'),
+                 Code.LLM_REFUSED, id="one picture"),
+    pytest.param(Reply(body=" " * 5_000_000), Code.LLM_PROTOCOL, id="an answer without end"),
     pytest.param(Reply(body="<html>It works!</html>", headers={"Content-Type": "text/html"}), Code.LLM_PROTOCOL,
                  id="a web page"),
     pytest.param(Reply(body='{"choices": '), Code.LLM_PROTOCOL, id="half of JSON"),
@@ -100,6 +107,19 @@ def test_a_slow_server_is_given_up_and_not_asked_again(llm):
     llm.says(Reply("late", wait_s=2))
     assert "--llm-timeout" in failure(Code.LLM_UNAVAILABLE, ask, model).next_step
     assert llm.calls == 1
+    model.close()
+
+
+@pytest.mark.parametrize("part", ["body", "headers"])
+def test_a_server_that_drips_is_given_up_in_time(llm, part):
+    """Each byte comes in time; the time is that of the whole attempt."""
+    model = open_model(llm.url, settings=CallSettings(timeout_s=1, retries=3))
+    llm.says(Reply(drip=part))
+    started = time.monotonic()
+    failure(Code.LLM_UNAVAILABLE, ask, model)
+    assert time.monotonic() - started < 6 and llm.calls == 1
+    llm.says("Hi.")
+    assert ask(model).text == "Hi.", "the next attempt has its own time"
     model.close()
 
 

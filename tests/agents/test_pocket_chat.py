@@ -15,6 +15,7 @@ from langchain_core.messages import SystemMessage
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from agents.planner import names_said
 from agents.pocket import PocketChat, load_chat
 from agents.pocket.network import load_network
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
@@ -67,8 +68,12 @@ def test_closed_answers_are_json_of_the_schema_even_from_random_weights(chat, sc
         assert check(json.loads(answer.content))
 
 
-@pytest.mark.parametrize("schema", [names_schema(3), labels_schema(NAMES), plan_schema()],
-                         ids=["names", "labels", "plan"])
+SAID = names_said(f"mask the {' and the '.join(NAMES)} next to every red box")
+"""What the schema of a real request lists."""
+
+
+@pytest.mark.parametrize("schema", [names_schema(3), labels_schema(NAMES), plan_schema(), plan_schema(SAID, SAID)],
+                         ids=["names", "labels", "plan", "plan of a request"])
 def test_open_answers_keep_to_the_schema_as_far_as_they_go(chat, schema):
     answer = chat.invoke(_user("Name them."), max_tokens=30, response_format=response_format("x", schema))
     first = next(iter(schema["properties"]))
@@ -148,7 +153,7 @@ def test_the_bias_of_the_head_is_loaded_and_used(directory, tmp_path):
         assert torch.allclose(plain, hidden @ with_bias.lm_head.weight.T + with_bias.lm_head.bias, atol=1e-5)
 
 
-@pytest.mark.parametrize("harm", ["bias", "cut"])
+@pytest.mark.parametrize("harm", ["bias", "stranger", "cut"])
 def test_a_damaged_model_is_named(directory, tmp_path, harm):
     for path in directory.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -156,6 +161,10 @@ def test_a_damaged_model_is_named(directory, tmp_path, harm):
     if harm == "bias":
         kept = load_file(weights)
         del kept["language_model.lm_head.bias"]
+        save_file(kept, weights, {"format": "pt"})
+    elif harm == "stranger":
+        kept = load_file(weights)
+        kept["language_model.model.layers.99.mlp.fc1.bias"] = torch.zeros(4)
         save_file(kept, weights, {"format": "pt"})
     else:
         weights.write_bytes(weights.read_bytes()[:1000])

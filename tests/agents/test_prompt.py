@@ -5,6 +5,7 @@ import string
 
 import pytest
 
+from agents.planner import names_said
 from agents.prompt import FOLDER, TASKS, load_prompt, quoted, sense
 
 VALUES = {"name": '"dog"', "sense": "", "count": "7", "names": "[]", "clusters": "{}", "request": '"x"'}
@@ -71,18 +72,22 @@ def test_a_sense_is_optional():
     assert sense("the animal") == " (the animal)"
 
 
-@pytest.mark.parametrize("name", ["names", "labels", "choice", "yes_no", "plan"])
+@pytest.mark.parametrize("name", ["names", "labels", "choice", "yes_no", "plan", "plan of a request"])
 def test_the_grammar_that_both_ways_of_serving_share_takes_every_schema(name):
     xgrammar = pytest.importorskip("xgrammar")
     from agents import schemas
 
+    said = names_said("mask every dog's \"red\" ball, the t-shirts (three) and the señorita, 犬, on the a.b*c[d] {}")
     odd = ["dog", 'a "quoted" \\ name', "犬", "<image>", "t-shirt (red)", "it's", "a.b*c[d]", "{}"]
     schema = {"names": schemas.names_schema(10), "labels": schemas.labels_schema(odd),
               "choice": schemas.choice_schema(odd), "yes_no": schemas.yes_no_schema(),
-              "plan": schemas.plan_schema()}[name]
+              "plan": schemas.plan_schema(), "plan of a request": schemas.plan_schema(said, said)}[name]
     answer = {"names": {"names": ["a", "b"]}, "labels": dict.fromkeys(odd, "things"), "choice": {"clusters": odd},
-              "yes_no": {"answer": "yes"}, "plan": {"targets": [], "subclasses": False, "candidate_free": True,
-                                                    "filters": []}}[name]
+              "yes_no": {"answer": "yes"},
+              "plan": {"targets": [], "subclasses": False, "candidate_free": True, "filters": []},
+              "plan of a request": {"targets": ["t-shirt", "犬"], "subclasses": False, "candidate_free": True,
+                                    "filters": [{"target": "", "attribute": "red", "relation": "next to",
+                                                 "object": "señorita"}]}}[name]
     grammar = xgrammar.Grammar.from_json_schema(json.dumps(schema), any_whitespace=False, strict_mode=True)
     vocabulary = [bytes([byte]) for byte in range(256)] + ["</s>"]
     info = xgrammar.TokenizerInfo(vocabulary, stop_token_ids=[256])
@@ -95,5 +100,7 @@ def test_the_grammar_that_both_ways_of_serving_share_takes_every_schema(name):
 
     assert accepted(answer)
     assert not accepted({**answer, "more": 1}) and not accepted({})
+    if name == "plan of a request":
+        assert not accepted({**answer, "targets": ["zebra"]})
     if name == "labels":
         assert not accepted(dict.fromkeys(odd[1:], "things"))

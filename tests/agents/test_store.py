@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agents.store import Entry, entry_key, open_store
+from agents.store import Entry, SqlStore, entry_key, open_store
 from parsers import Code
 from parsers.errors import LlmError
 
@@ -94,6 +94,41 @@ def test_a_store_of_another_version(tmp_path):
     store.close()
     error = refused(open_store, tmp_path / "store")
     assert "format_version 2" in error.given and "format_version 1" in error.allowed
+
+
+class Dropping:
+    """A connection that the database gives up before its statement number `after`, and is closed from then on."""
+
+    def __init__(self, connection, after):
+        self.connection, self.left, self.closed = connection, after, False
+
+    def execute(self, *arguments):
+        self.left -= 1
+        self.closed = self.closed or self.left < 0
+        if self.closed:
+            raise OSError("server closed the connection unexpectedly")
+        return self.connection.execute(*arguments)
+
+    def close(self):
+        self.connection.close()
+
+
+def test_a_connection_that_was_given_up_is_made_anew_once(tmp_path):
+    opened = []
+
+    def connect():
+        opened.append(Dropping(sqlite3.connect(tmp_path / "store", isolation_level=None), [99, 99, 0][len(opened)]))
+        return opened[-1]
+
+    store = SqlStore(connect, "?", "here")
+    assert store.put(ENTRY)
+    opened[0].left = 0
+    assert store.get(entry_key(ENTRY)) == ENTRY and len(opened) == 2
+    opened[1].left = 0
+    refused(store.get, entry_key(ENTRY))
+    assert len(opened) == 3
+    for one in opened:
+        one.close()
 
 
 def test_a_store_that_is_locked_while_it_is_opened(tmp_path):

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
+from agents.clusters import MAX_NAMES
 from agents.vocabulary import build_vocabulary
+from parsers import VocabularyError
 from parsers.vocabulary import Vocabulary, VocabularyClass
 
 KINDS = {"dog": ["poodle", "husky", "wolf", "beagle", "collie"], "wolf": ["grey wolf", "husky", "arctic wolf"],
@@ -29,6 +33,13 @@ def test_subclasses_and_clusters_with_their_provenance(llm, source):
     assert dog.provenance.source == "llm" and dog.provenance.model == "stub"
     assert dog.provenance.prompt.startswith("subclasses ") and ", clusters " in dog.provenance.prompt
     assert len(dog.provenance.date) == 10
+
+
+def test_too_many_classes_for_clusters_are_refused_before_a_call(llm, source):
+    with pytest.raises(VocabularyError, match=f"{MAX_NAMES + 1} names are to be put into clusters"):
+        build_vocabulary(source, Vocabulary.from_names([f"n{n}" for n in range(MAX_NAMES + 1)]), subclasses=3,
+                         clusters=True)
+    assert llm.calls == 0
 
 
 def test_what_a_person_wrote_stays(llm, source):

@@ -29,3 +29,15 @@ def test_several_machines_share_a_store():
             open_store(url)
         for store in stores:
             store.close()
+
+
+def test_a_database_that_was_started_again_is_connected_to_again():
+    with postgres_server() as url:
+        store, other = open_store(url), open_store(url)
+        assert store.put(entry(1))
+        other._connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                                  "WHERE pid <> pg_backend_pid() AND datname = current_database()")
+        assert store.get(entry_key(entry(1))) == entry(1)
+        assert store.put(entry(2)) and len(list(store.entries())) == 2
+        store.close()
+        other.close()

@@ -26,6 +26,7 @@ from PIL import Image
 from agents import CallSettings, KnowledgeSource, Picture, make_tools, open_model
 from agents.llava_phi2.convert import convert_llava_phi2
 from agents.picture import data_uri
+from agents.planner import names_said
 from agents.pocket.network import load_network
 from agents.prompt import TASKS, load_prompt, quoted
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
@@ -40,6 +41,8 @@ PATIENCE_S = 900
 """So long may a start or an answer take on a machine that has other things to do."""
 TOKENS = 32
 NAMES = ["dog", "cat", "bus", "car", "oak", 'a "quoted" name', "piñata"]
+SAID = names_said(f"mask the {' and the '.join(NAMES)} next to every red box")
+"""What the schema of a real request lists."""
 CLUSTERS = {"animals": ["dog", "cat"], "vehicles": ["bus", "car"], "plants": ["oak"]}
 
 
@@ -168,8 +171,8 @@ def test_a_closed_schema_leaves_no_room_for_anything_else(served, pictures, sche
         jsonschema.validate(json.loads(choice["message"]["content"]), dict(schema))
 
 
-@pytest.mark.parametrize("schema", [names_schema(7), labels_schema(NAMES), plan_schema()],
-                         ids=["names", "labels", "plan"])
+@pytest.mark.parametrize("schema", [names_schema(7), labels_schema(NAMES), plan_schema(), plan_schema(SAID, SAID)],
+                         ids=["names", "labels", "plan", "plan of a request"])
 def test_an_open_schema_is_enforced_as_far_as_an_answer_goes(served, schema):
     for seed in range(4):
         choice = served.ask("Answer.", response_format=response_format("answer", schema), temperature=1.0, seed=seed,
@@ -212,7 +215,7 @@ def test_every_prompt_gives_the_text_that_it_gives_in_process(pocket, pictures):
               "clusters": json.dumps(CLUSTERS), "request": quoted("mask every animal")}
     schemas = {"subclasses": names_schema(10), "clusters": labels_schema(NAMES), "clusters-refine":
                labels_schema(NAMES), "assign": choice_schema(list(CLUSTERS)), "presence": yes_no_schema(),
-               "plan": plan_schema()}
+               "plan": plan_schema(SAID, SAID)}
     settings = CallSettings(timeout_s=PATIENCE_S)
     here, there = open_model(str(pocket.model), settings=settings), open_model(pocket.url, settings=settings)
     assert (here.digest, here.style) == (there.digest, there.style)

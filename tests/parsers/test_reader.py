@@ -2,6 +2,8 @@
 their own."""
 
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pytest
@@ -91,3 +93,22 @@ def test_without_its_model_the_head_is_done_without_unless_it_was_asked_for(mode
 def test_a_pipeline_for_the_head_is_refused(tmp_path):
     with pytest.raises(SettingError, match="--pipeline, --head"):
         SceneReader(tmp_path, use_head=True)
+
+
+def test_threads_take_turns(models, monkeypatch):
+    """Neither of the two is made for several threads."""
+    inside, most = [], []
+
+    def parse(texts):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return [ScenePriors(text=text) for text in texts]
+
+    monkeypatch.setattr(models, "parse", parse)
+    reader = SceneReader()
+    with ThreadPoolExecutor(4) as pool:
+        assert [found[0].text for found in pool.map(lambda n: reader.read([str(n)], terms=["x y"]), range(8))] == list(
+            map(str, range(8)))
+    assert max(most) == 1 and models.loaded == [("head", None)]

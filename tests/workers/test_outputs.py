@@ -81,6 +81,7 @@ def test_an_earlier_job_is_replaced_and_only_that(tmp_path):
     (tmp_path / "masks/old").mkdir(parents=True)
     (tmp_path / "masks/old/a.png").touch()
     (tmp_path / "results.jsonl").touch()
+    (tmp_path / "ask.json").touch()
     (tmp_path / ".results123.part").touch()
     (tmp_path / "my notes.txt").touch()
     prepare_out(tmp_path)

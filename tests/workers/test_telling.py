@@ -257,7 +257,9 @@ def test_a_language_model_is_asked_what_is_there_and_never_twice(make_free, ask,
     (Reply("the the the the the the the the the the the the the the the the"), Code.ANSWER_UNFIT),
     (Reply(""), Code.ANSWER_UNFIT),
     (Reply(status=500, body="{}", headers={"Retry-After": "0"}), Code.LLM_UNAVAILABLE),
-    (Reply("slow", wait_s=1.0), Code.LLM_UNAVAILABLE)], ids=["repeats", "empty", "broken", "slow"])
+    (Reply("slow", wait_s=1.0), Code.LLM_UNAVAILABLE),
+    (Reply(status=400, body='{"error": {"message": "image input is not supported"}}'), Code.LLM_BLIND)],
+    ids=["repeats", "empty", "broken", "slow", "blind"])
 def test_a_model_that_gives_nothing_costs_pictures_not_the_job(make_free, ask, llm, ledger, hands, paint, tmp_path,
                                                                reply, code):
     photos = tmp_path / "few"
@@ -270,6 +272,24 @@ def test_a_model_that_gives_nothing_costs_pictures_not_the_job(make_free, ask, l
     assert finish(ledger, job)
     assert [(one.state, one.code) for one in read_results(tmp_path / "out")] == [("failed", code)] * 2
     assert read_job(tmp_path / "out").counts["failed"] == 2
+
+
+def test_how_often_the_model_was_replaced_is_said_on_every_way(make_free, ask, llm, ledger, hands, segmenter, paint,
+                                                               tmp_path):
+    photos = tmp_path / "few"
+    for name, colour in (("a.png", "red"), ("b.png", "blue"), ("c.png", "green")):
+        paint(photos / name, colour)
+    free = check_free(ask.model_copy(update={"parallel": 1}))
+    described = iter(["The dog is next to a cat.", "", "", "A dog sits on a cat."])
+    llm.answer = lambda request: "Perhaps." if "response_format" in request else next(described)
+    make = {"inputs": (str(photos),), "free": free}
+    job = submit(ledger, make_free(**make)).job
+    work_off(ledger, job, *hands)
+    assert finish(ledger, job)
+    run_job(make_free(**make, out=str(tmp_path / "alone")), segmenter=segmenter)
+    said = [warning for warning in read_job(tmp_path / "out").warnings if "could not be used" in warning]
+    assert [warning.split(" answers")[0] for warning in said] == ["describe-detailed: 1 of 3", "presence: 4 of 4"]
+    assert read_job(tmp_path / "alone").warnings == read_job(tmp_path / "out").warnings
 
 
 def test_no_more_pictures_are_asked_about_than_may_fail(make_free, ask, llm, segmenter, tmp_path):
@@ -297,21 +317,6 @@ def test_a_model_without_eyes_is_refused_before_anything_is_written(ask, llm):
     with pytest.raises(LlmError) as caught:
         check_free(ask)
     assert caught.value.code == Code.LLM_BLIND
-
-
-def test_a_model_that_turns_blind_stops_the_job(make_free, ask, llm, ledger, hands, segmenter, tmp_path):
-    free = check_free(ask)
-    job = submit(ledger, make_free(free=free)).job
-    llm.answer = lambda request: Reply(status=400, body='{"error": {"message": "stub is not a multimodal model"}}')
-    (shard,) = hand_out(ledger, job, 1)
-    with pytest.raises(LlmError):
-        hands[1].work(job.id, shard, job.digest[:16])
-    stopped = get_job(ledger, job.id)
-    assert (stopped.state, stopped.error_code) == ("stopped", Code.LLM_BLIND)
-    assert counts(ledger, job.id)["running"] == 0
-    with pytest.raises(LlmError):
-        run_job(make_free(free=free, out=str(tmp_path / "alone")), segmenter=segmenter)
-    assert not (tmp_path / "alone").exists()
 
 
 def test_another_language_model_leaves_the_job_alone(make_free, ask, llm, ledger, hands):

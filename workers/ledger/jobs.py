@@ -347,6 +347,13 @@ def failed_number(connection: Connection, job_id: str) -> int:
         items.c.job_id == job_id, items.c.state.in_((ItemState.FAILED, ItemState.QUARANTINED)))).scalar_one()
 
 
+def failed_with(ledger: Ledger, job_id: str, code: str) -> int:
+    """Pictures that failed for that reason."""
+    with ledger.read() as connection:
+        return connection.execute(select(func.count()).select_from(items).where(
+            items.c.job_id == job_id, items.c.state == ItemState.FAILED, items.c.code == code)).scalar_one()
+
+
 def forget_job(ledger: Ledger, job: JobRow) -> None:
     """Takes a job that never began, and its items, out of the ledger."""
     with ledger.write() as connection:

@@ -13,21 +13,32 @@ from pathlib import Path
 
 from sqlalchemy import delete, update
 
-from parsers.errors import LexisegError
+from agents.source import replaced_warning
+from parsers.errors import Code, LexisegError
 from parsers.files import sha256_file
 from parsers.vocabulary import Vocabulary
 from workers.description import describe_job, name_warnings
 from workers.failpoints import reach
 from workers.ledger import JobRow, JobState, Ledger
 from workers.ledger.dispatch import hold_finalising
-from workers.ledger.jobs import counts, finished_rows, get_job, last_finished, locate, requeue, stop_job
+from workers.ledger.jobs import (
+    counts,
+    failed_with,
+    finished_rows,
+    get_job,
+    last_finished,
+    locate,
+    requeue,
+    stop_job,
+    told_rows,
+)
 from workers.ledger.notes import forget_moves
 from workers.ledger.schema import items, jobs, results
 from workers.outputs import FOLDERS, LineFile, job_timing, require_room, timing, write_classes, write_job
 from workers.queue.numbers import job_vocabulary, number_masks
 from workers.records import Job, MadeWith, ModelRecord, Problem
 from workers.report import write_report
-from workers.spec import JobSpec
+from workers.spec import CandidateFree, JobSpec
 
 WRITTEN = ("results.jsonl", "timings.jsonl", "vocabulary.yaml", "classes.json", "report.html", "job.json")
 
@@ -136,11 +147,27 @@ def done_job(ledger: Ledger, job: JobRow, spec: JobSpec, vocabulary: Vocabulary,
     """job.json of a job that is done."""
     made_with = MadeWith.model_validate(job.made_with) if job.made_with is not None else \
         MadeWith(model=ModelRecord(path=spec.model, sha256=""), versions={})  # every picture killed its worker
+    notes = list(job.notes.get("warnings", []))
     if spec.free is not None:
         made_with = made_with.model_copy(update={"warnings": name_warnings(spec, vocabulary)})
+        notes += replaced_warnings(ledger, job, spec.free)
     return describe_job(spec, vocabulary, made_with, state="done", total=total, counts=counts(ledger, job.id),
-                        notes=job.notes.get("warnings", []),
+                        notes=notes,
                         unreadable=[Problem.model_validate(problem) for problem in job.notes.get("unreadable", [])])
+
+
+def replaced_warnings(ledger: Ledger, job: JobRow, free: CandidateFree) -> list[str]:
+    """How often the language model had to be replaced, from what the ledger has of each picture: workers come and go,
+    and none of them knows of all answers."""
+    if free.descriptions is not None:
+        return []
+    told = asked = unknown = 0
+    for row in told_rows(ledger, job.id):
+        answers = json.loads(row)["presence"].values()
+        told, asked, unknown = told + 1, asked + len(answers), unknown + list(answers).count(None)
+    unfit = failed_with(ledger, job.id, Code.ANSWER_UNFIT)
+    return [replaced_warning(task, failed, number) for task, failed, number in (
+        (f"describe-{free.detail}", unfit, told + unfit), ("presence", unknown, asked)) if failed]
 
 
 class _Over(Exception):
