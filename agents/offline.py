@@ -1,6 +1,6 @@
-"""Switches that keep libraries from calling home, and tokenizers from threads that a fork would break. They are read
-when a library is imported, so importing this module sets them, and it is imported before any of them. A program latches
-them at its start: whoever changes one afterwards, a library or we ourselves, is refused."""
+"""Switches that keep libraries from calling home. They are read when a library is imported, so importing this module
+sets them, and it is imported before any of them. A program latches them at its start: whoever changes one afterwards, a
+library or we ourselves, is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ SWITCHES = {
     "LANGGRAPH_STRICT_MSGPACK": "true",
     "OTEL_SDK_DISABLED": "true",
     "FASTAPI_OTEL_AUTO_CONFIGURE": "false",
-    "TOKENIZERS_PARALLELISM": "false",
 }
 LIBRARIES = {("huggingface_hub.constants", "HF_HUB_OFFLINE"): True,
              ("huggingface_hub.constants", "HF_HUB_DISABLE_TELEMETRY"): True,
@@ -36,8 +35,10 @@ _state = {"hooked": False, "held": False}
 
 
 def go_offline() -> None:
-    """Sets the switches for this process and the ones that it starts."""
+    """Sets the switches for this process and the ones that it starts. Tokenizers get no threads, which a fork would
+    break; that one is not held, since transformers sets it itself now and then."""
     os.environ.update(SWITCHES)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def switches_off() -> list[str]:

@@ -99,7 +99,7 @@ def server_environment(cache: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return {**kept, **SWITCHES, "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0", "OMP_NUM_THREADS": "1",
             "TORCHDYNAMO_DISABLE": "1",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONUNBUFFERED": "1",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1",
             "VLLM_CACHE_ROOT": str(cache / "vllm"), "VLLM_CONFIG_ROOT": str(cache / "vllm"),
             "XDG_CACHE_HOME": str(cache), "HF_HOME": str(cache / "huggingface")}
 
