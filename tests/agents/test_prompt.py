@@ -104,3 +104,27 @@ def test_the_grammar_that_both_ways_of_serving_share_takes_every_schema(name):
         assert not accepted({**answer, "targets": ["zebra"]})
     if name == "labels":
         assert not accepted(dict.fromkeys(odd[1:], "things"))
+
+
+def test_letters_that_the_grammar_misreads_can_be_said():
+    """The shared grammar reads "ä" and a hexadecimal digit behind it as one letter, in enumerations and keys."""
+    xgrammar = pytest.importorskip("xgrammar")
+    from agents import schemas
+
+    names = ["Käfer", "Straße", "piñata", 'an "ñandú" (a.b*c[d] \\)', "犬", "dog"]
+    info = xgrammar.TokenizerInfo([bytes([byte]) for byte in range(256)] + ["</s>"], stop_token_ids=[256])
+
+    def accepted(schema, value) -> bool:
+        grammar = xgrammar.Grammar.from_json_schema(json.dumps(schema), any_whitespace=False, strict_mode=True)
+        matcher = xgrammar.GrammarMatcher(xgrammar.GrammarCompiler(info, max_threads=1).compile_grammar(grammar))
+        text = json.dumps(value, ensure_ascii=False)
+        return all(matcher.accept_token(byte) for byte in text.encode()) and matcher.accept_token(256)
+
+    choice, plan = schemas.choice_schema(names), schemas.plan_schema(names, names)
+    assert accepted(choice, {"clusters": names}) and not accepted(choice, {"clusters": ["Käf"]})
+    assert not accepted(choice, {"clusters": ["anything"]})
+    one = {"target": "Käfer", "attribute": "", "relation": "on", "object": "Straße"}
+    assert accepted(plan, {"targets": names, "subclasses": True, "candidate_free": False, "filters": [one]})
+    labels = schemas.labels_schema(names)
+    assert accepted(labels, dict.fromkeys(names, "things")) and not accepted(labels, ["things"])
+    assert "enum" in json.dumps(schemas.choice_schema(["öl", "señorita", "dog"]))
