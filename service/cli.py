@@ -125,11 +125,12 @@ def eval_command(
     options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
                "overlap": overlap, "refine": refine, "precision": precision, "descriptions": descriptions}
     settings, refinement = o.settings_from(preset, backend, model, **options)
-    given = [name for name, value in options.items() if value is not None]
+    base = o.read_preset(preset)
+    given = base.given.union(name for name, value in options.items() if value is not None)
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
                       superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
-                      model=model, backend=backend, preset=preset, settings=settings, given=given, refine=refinement,
-                      device=device, quiet=json)
+                      model=model, backend=backend, preset=base.name, settings=settings, given=given,
+                      refine=refinement, device=device, quiet=json)
     if json:
         say_json(report.model_dump(mode="json"))
     else:

@@ -78,7 +78,8 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
     classes.
 
     For a dataset with a published protocol the preset chooses the list of names (`PRESET_NAMES`) and adds the
-    constants that its published code has for the dataset, except for the settings that are `given` by a person.
+    constants that its published code has for the dataset, except for the settings that are `given` by a person. preset:
+    one of `PRESETS`; of a file, the one that it builds on.
     quiet: no bar. Raises LexisegError.
     """
     absent = parse_candidates(candidates)

@@ -19,7 +19,7 @@ from vision.clip.encoder import ClipEncoder
 from vision.clip.ensemble import NameLists, class_maps, name_lists, scaled_maps
 from vision.clip.filters import filter_subclasses
 from vision.clip.presence import evidence, presence, present
-from vision.clip.resclip import Feedback
+from vision.clip.resclip import Feedback, ResclipNumbers
 from vision.clip.settings import ClipSettings
 from vision.clip.simseg_rule import SimSegRule, squash
 from vision.clip.slide import Slide, cut_slide, plan_slide, sclip_rule
@@ -254,8 +254,11 @@ def load(model_dir: Path, *, device: str = "auto", settings: ClipSettings | None
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{model_dir} has windows of {card.window} and patches of "
                          f"{card.patch} pixels.", "A window is a whole number of patches.",
                          f"lexiseg models verify {model_dir}")
+    numbers = ResclipNumbers(
+        cross_scale=settings.cross_scale, cross_share=settings.cross_share, feedback_scale=settings.feedback_scale,
+        feedback_share=settings.feedback_share, threshold=settings.feedback_threshold)
     encoder = ClipEncoder(card, device=device, variant=settings.variant, batch_size=settings.batch_size,
-                          residual=settings.residual, precision=settings.precision)
+                          residual=settings.residual, precision=settings.precision, numbers=numbers)
     return ClipSegmenter(encoder, settings)
 
 
