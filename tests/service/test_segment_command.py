@@ -147,5 +147,6 @@ def test_tiles_count_pixels_of_the_picture_itself(models):
 
     directory = models / "pocket" / "clip"
     sides = [load_segmenter("clip", directory, device="cpu", settings=settings).draft_side
-             for settings in (ClipSettings(), ClipSettings(draft=True), ClipSettings(draft=True, tile=64))]
-    assert sides == [None, 96, None]
+             for settings in (ClipSettings(), ClipSettings(draft=True), ClipSettings(draft=True, tile=64),
+                              ClipSettings(draft=True, rule="sclip", short_side=336))]
+    assert sides == [None, 96, None, 336]

@@ -57,6 +57,8 @@ class ClipEncoder:
         self._model.to(self.device).eval().requires_grad_(False)
         if self.half:
             halve(self._model.visual)
+        else:  # torch itself lets convolutions on a GPU round their factors to 10 bits
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self._mean_3, self._std_3 = (torch.tensor(v, device=self.device) * 255 for v in (card.mean, card.std))
 
     @torch.inference_mode()
