@@ -58,6 +58,8 @@ Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larg
                                      "keep their size, their borders may differ slightly.")]
 MaxFailures = Annotated[int | None, typer.Option("--max-failures", min=0, metavar="N", help="Stop when more than N "
                                                  "pictures failed. Never if left out.")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, max=1024, metavar="N", help="Pictures given to the model "
+                                          "at once; results do not depend on it. [default: 16]")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
                                          "server (several with commas). [default: LEXISEG_LLM, else pocket]")]
