@@ -163,6 +163,7 @@ def test_a_file_that_builds_on_a_preset_keeps_its_protocol(lexiseg, models, tmp_
     path.write_text(json.dumps({"preset": "sclip", "short_side": 64, "stride": 0, "templates": "plain"}))
     of_file, of_preset = (json.loads(lexiseg("eval", data, "--preset", preset, "--json").stdout)
                           for preset in (str(path), "sclip"))
+    assert of_file["model"]["device"] in ("cpu", "cuda") and of_file["model"]["precision"] == "float32"
     assert of_file["protocol"] == of_preset["protocol"] and of_file["protocol"]["names"] == "sclip"
     assert of_file["settings"]["logit_scale"] == of_preset["settings"]["logit_scale"] == 65
     assert (of_file["settings"]["short_side"], of_file["settings"]["stride"]) == (64, 0)
