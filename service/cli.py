@@ -57,7 +57,7 @@ def segment(
     llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    draft: o.Draft = False,
+    draft: o.Draft = False, batch: o.Batch = None,
     device: o.Device = "auto", max_failures: o.MaxFailures = None, json: o.AsJson = False,
 ) -> None:
     """Segment pictures with the names you give.
@@ -75,7 +75,7 @@ def segment(
                                                                    llm_calls))
     failed = run_segment(inputs, names, out, free=free, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
-                         device=device, as_json=json, max_failures=max_failures)
+                         device=device, as_json=json, max_failures=max_failures, batch=batch)
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
 
@@ -113,7 +113,7 @@ def eval_command(
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
     overlap: o.Overlap = None, precision: o.Precision = None, descriptions: o.Descriptions = None,
-    device: o.Device = "auto", json: o.AsJson = False,
+    batch: o.Batch = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
@@ -125,11 +125,12 @@ def eval_command(
     options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
                "overlap": overlap, "refine": refine, "precision": precision, "descriptions": descriptions}
     settings, refinement = o.settings_from(preset, backend, model, **options)
-    given = [name for name, value in options.items() if value is not None]
+    base = o.read_preset(preset)
+    given = base.given.union(name for name, value in options.items() if value is not None)
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
                       superclass_file=super_classes, vocabulary_file=vocabulary, limit=limit, skip_bad=skip_bad,
-                      model=model, backend=backend, preset=preset, settings=settings, given=given, refine=refinement,
-                      device=device, quiet=json)
+                      model=model, backend=backend, preset=base.name, settings=settings, given=given,
+                      refine=refinement, device=device, batch=batch, quiet=json)
     if json:
         say_json(report.model_dump(mode="json"))
     else:

@@ -37,7 +37,7 @@ def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path
           llm_model: str | None, store: str | None, llm_timeout: float | None, llm_parallel: int | None,
           llm_calls: int | None, subclasses: int | None, draft: bool, overlay: bool, confidence: bool, device: str,
           variant: str | None, ensemble: str | None, refine: str | None, tile: int | None, overlap: float | None,
-          precision: str | None, max_failures: int | None = None, **_: object) -> JobSpec:
+          precision: str | None, batch: int | None, max_failures: int | None = None, **_: object) -> JobSpec:
     """The job that the options of a command describe. Raises LexisegError."""
     from service import jobs
 
@@ -50,7 +50,7 @@ def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path
                                                                    llm_calls))
     return jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend, settings=settings,
                           preset=preset, refine=refinement, overlay=overlay, confidence=confidence, device=device,
-                          max_failures=max_failures)
+                          max_failures=max_failures, batch=batch)
 
 
 @jobs_app.command("submit")
@@ -63,7 +63,7 @@ def jobs_submit(
     llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    draft: o.Draft = False,
+    draft: o.Draft = False, batch: o.Batch = None,
     device: o.Device = "auto", max_failures: o.MaxFailures = None, priority: Priority = "batch", json: o.AsJson = False,
 ) -> None:
     """Enter a job, or more pictures for the job that --out has already."""
@@ -85,7 +85,7 @@ def jobs_sample(
     llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    draft: o.Draft = False,
+    draft: o.Draft = False, batch: o.Batch = None,
     device: o.Device = "auto", max_failures: o.MaxFailures = None, json: o.AsJson = False,
 ) -> None:
     """Enter a job of which N pictures are done first; look at them, then: lexiseg jobs resume."""
@@ -105,7 +105,7 @@ def jobs_estimate(
     llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
-    draft: o.Draft = False,
+    draft: o.Draft = False, batch: o.Batch = None,
     device: o.Device = "auto",
     measure: Annotated[int, typer.Option("--measure", min=1, max=1000, metavar="N",
                                          help="Pictures to measure the time on.")] = 32,

@@ -35,6 +35,10 @@ class EvalModel(BaseModel):
     backend: str
     name: str
     digest: str
+    device: str | None = None
+    """Where it computed: `cpu` or `cuda`; null for a backend that does not say."""
+    precision: str | None = None
+    """Of its image tower: `float32` or `bfloat16`; null for a backend that does not say."""
 
 
 PRESET_NAMES = {"sclip": "sclip", "simseg": "simseg", "llm-supervision": "simseg"}
@@ -73,13 +77,14 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
              superclass_file: Path | None = None, vocabulary_file: Path | None = None, limit: int | None = None,
              skip_bad: bool = False, model: str | None = None, backend: str = "clip", preset: str = "lexiseg",
              settings: dict[str, Any] | None = None, given: Collection[str] = (), refine: str = "none",
-             device: str = "auto", quiet: bool = False) -> EvalReport:
+             device: str = "auto", batch: int | None = None, quiet: bool = False) -> EvalReport:
     """Scores plain names; with a vocabulary file also its subclasses, and its subclass lists exchanged between
     classes.
 
     For a dataset with a published protocol the preset chooses the list of names (`PRESET_NAMES`) and adds the
-    constants that its published code has for the dataset, except for the settings that are `given` by a person.
-    quiet: no bar. Raises LexisegError.
+    constants that its published code has for the dataset, except for the settings that are `given` by a person. preset:
+    one of `PRESETS`; of a file, the one that it builds on.
+    batch: pictures given to the model at once; None: as many as windows. quiet: no bar. Raises LexisegError.
     """
     absent = parse_candidates(candidates)
     extra = tuple(Vocabulary.from_names(always).names.values()) if always else ()
@@ -108,10 +113,12 @@ def run_eval(dataset_spec: str, candidates: str = "all", *, always: str | None =
     for name, task_knowledge in tasks:
         with progress(f"{dataset.name}, {name}", hidden=quiet) as update:
             runs.append(evaluate(dataset, segmenter, absent=absent, name=name, knowledge=task_knowledge, always=extra,
-                                 refine=refine, device=device, batch_size=backend_settings.batch_size, limit=limit,
-                                 skip_bad=skip_bad, on_progress=update))
+                                 refine=refine, device=device, batch_size=batch or backend_settings.batch_size,
+                                 limit=limit, skip_bad=skip_bad, on_progress=update))
     return EvalReport(dataset=dataset.name, protocol=protocol, candidates=candidates, always=(*dataset.always, *extra),
-                      model=EvalModel(backend=backend, name=segmenter.card.name, digest=segmenter.digest),
+                      model=EvalModel(backend=backend, name=segmenter.card.name, digest=segmenter.digest,
+                                      device=getattr(segmenter, "device", None),
+                                      precision=getattr(segmenter, "precision", None)),
                       settings=settings, refine=refine, warnings=warnings, runs=tuple(runs))
 
 

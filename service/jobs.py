@@ -21,7 +21,7 @@ from workers.ledger import jobs as ledger_jobs
 from workers.progress import JobProgress, read_progress
 from workers.queue.settings import read_settings
 from workers.queue.stall import find_stall
-from workers.spec import CandidateFree
+from workers.spec import DEFAULT_BATCH, CandidateFree
 from workers.submit import Submitted, find_items
 from workers.submit import submit as enter
 from workers.verify import Verification
@@ -44,12 +44,13 @@ def the_ledger() -> Iterator[Ledger]:
 
 def make_spec(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None, backend: str,
               settings: dict[str, Any], preset: str, refine: str, overlay: bool, confidence: bool,
-              device: str, free: CandidateFree | None = None, max_failures: int | None = None) -> JobSpec:
+              device: str, free: CandidateFree | None = None, max_failures: int | None = None,
+              batch: int | None = None) -> JobSpec:
     """The description of a job from the options of a command. Raises LexisegError."""
     return JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
                    model=str(resolve_model(model, backend)), settings=settings, preset=preset,
                    refine=cast(Any, refine), overlay=overlay, confidence=confidence, device=device,
-                   max_failures=max_failures)
+                   max_failures=max_failures, batch=batch or DEFAULT_BATCH)
 
 
 def submit(spec: JobSpec, *, priority: str, sample: int | None = None, as_json: bool = False) -> Submitted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 SIMSEG: dict[str, Any] = {
     "rule": "simseg", "presence": "hard", "presence_evidence": "super", "presence_top": 10, "presence_sigma": 1.0,
-    "presence_limit": 5, "refine": "pydensecrf"}
+    "presence_limit": 5, "precision": "float32", "refine": "pydensecrf"}
 PRESETS: dict[str, dict[str, Any]] = {
     "lexiseg": {"refine": "auto"},
     "names-only": {"subclass_count": 0, "presence": "off", "refine": "auto"},
     "simseg": SIMSEG | {"subclass_count": 0, "templates": "imagenet"},
     "llm-supervision": SIMSEG | {"ensemble": "code", "superclass_in_list": False, "templates": "voc"},
     "sclip": {"rule": "sclip", "variant": "sclip", "templates": "imagenet", "logit_scale": 40.0,
-              "background_threshold": 0.1, "area_threshold": 0.1},
+              "background_threshold": 0.1, "area_threshold": 0.1, "precision": "float32"},
 }
 """Settings by preset; an option that is given wins over the preset. `simseg`, `llm-supervision` and `sclip` are the
 published methods, step by step (docs/clip.md)."""
@@ -58,6 +58,8 @@ Draft = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs no larg
                                      "keep their size, their borders may differ slightly.")]
 MaxFailures = Annotated[int | None, typer.Option("--max-failures", min=0, metavar="N", help="Stop when more than N "
                                                  "pictures failed. Never if left out.")]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, max=1024, metavar="N", help="Pictures given to the model "
+                                          "at once; results do not depend on it. [default: 16]")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Llm = Annotated[str | None, typer.Option("--llm", help="The language model: pocket, a model directory, or the URL of a "
                                          "server (several with commas). [default: LEXISEG_LLM, else pocket]")]
@@ -78,45 +80,65 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors include
 def settings_from(preset: str, backend: str, model: str | None, /, **given: Any) -> tuple[dict[str, Any], str]:
     """Backend settings and the refinement method: the preset's, then every option that is not None.
 
-    Raises SettingError for an unknown preset, backend, option value or refinement method, and for an option that the
-    backend has not; ModelError where the method is the model's to choose and there is no such model.
+    Raises SettingError for an unknown preset, backend, option value or refinement method, for a method that the rule
+    from maps to labels has not, and for an option that the backend has not; ModelError where the method is the model's
+    to choose and there is no such model.
     """
     from vision import make_settings, resolve_model
-    from vision.refine import parse_refinement
+    from vision.refine.settings import method_of_rule
 
-    settings = read_preset(preset) | {name: value for name, value in given.items() if value is not None}
-    method = settings.pop("refine", "none")
+    settings = read_preset(preset).settings | {name: value for name, value in given.items() if value is not None}
+    refinement = settings.pop("refine", "none")
     make_settings(backend, settings)  # says now, before a model is loaded, which value is not allowed
-    if method == "auto":
-        method = usual_refinement(resolve_model(model, backend))
-    parse_refinement(method)
-    return settings, method
+    rule = settings.get("rule", "softmax")
+    if refinement == "auto":
+        refinement = (usual_refinement(resolve_model(model, backend)) if rule == "softmax"
+                      else published_refinement(rule))
+    method_of_rule(rule, refinement)
+    return settings, refinement
+
+
+def published_refinement(rule: str) -> str:
+    """What `--refine auto` stands for under the rule of a published method: what belongs to it."""
+    from importlib.util import find_spec
+
+    return "none" if rule == "sclip" else "torch-crf" if find_spec("pydensecrf") is None else "pydensecrf"
 
 
 def usual_refinement(directory: Path) -> str:
-    """What `--refine auto` stands for: the method that the model's card names; none, with a warning, where its package
-    is missing. Raises ModelError."""
+    """What `--refine auto` stands for else: the method that the model's card names; none, with a warning, where its
+    package is missing. Raises ModelError."""
     from importlib.util import find_spec
 
     from service.console import warn
     from vision.models import load_card
 
     method = load_card(directory).refine
-    if method == "pydensecrf" and find_spec("pydensecrf") is None:
+    if method.partition(":")[0] == "pydensecrf" and find_spec("pydensecrf") is None:
         warn(["pydensecrf is not installed, so the edges of the masks stay coarse (pip install pydensecrf2)"])
         return "none"
     return method
 
 
-def read_preset(preset: str) -> dict[str, Any]:
-    """The settings of a preset: one of ours by its name, or those of a JSON file, which may build on one of ours
+class Chosen(NamedTuple):
+    """Settings under one name."""
+
+    settings: dict[str, Any]
+    name: str
+    """Of ours, which a file may build on."""
+    given: frozenset[str]
+    """The settings that a file names itself."""
+
+
+def read_preset(preset: str) -> Chosen:
+    """One of ours by its name, or that of a JSON file, which may build on one of ours
     (`{"preset": "simseg", "presence_top": 30}`). Raises SettingError."""
     import json
 
     from parsers.errors import Code, SettingError
 
     if preset in PRESETS:
-        return PRESETS[preset]
+        return Chosen(PRESETS[preset], preset, frozenset())
     try:
         content = json.loads(Path(preset).read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("preset", "lexiseg") not in PRESETS:
@@ -125,7 +147,8 @@ def read_preset(preset: str) -> dict[str, Any]:
         raise SettingError(Code.SETTING_INVALID, f"--preset {preset!r}: {type(error).__name__}: {error}.",
                            f"One of: {', '.join(PRESETS)}; or a JSON file of settings.",
                            "Leave it out for the default.") from error
-    return PRESETS[content.pop("preset", "lexiseg")] | content
+    name = content.pop("preset", "lexiseg")
+    return Chosen(PRESETS[name] | content, name, frozenset(content))
 
 
 def read_vocabulary(classes: str | None, file: Path | None, candidate_free: bool = False) -> Vocabulary:

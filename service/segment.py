@@ -17,7 +17,7 @@ from service.console import progress, say, say_json, warn
 from vision import Segmenter, load_segmenter, make_settings
 from vision.models import ModelCard, resolve_model
 from workers import JobSpec, JobSummary, find_inputs, run_job
-from workers.spec import CandidateFree
+from workers.spec import DEFAULT_BATCH, CandidateFree
 
 LOOKED_AT = 20
 """Pictures whose headers are read to tell photographs from pictogram scenes."""
@@ -29,14 +29,15 @@ LARGE_WINDOWS = 4
 def run_segment(inputs: list[str], vocabulary: Vocabulary, out: Path, *, model: str | None = None,
                 backend: str = "clip", settings: dict[str, Any] | None = None, preset: str = "lexiseg",
                 refine: str = "none", overlay: bool = False, confidence: bool = False, device: str = "auto",
-                as_json: bool = False, free: CandidateFree | None = None, max_failures: int | None = None) -> int:
+                as_json: bool = False, free: CandidateFree | None = None, max_failures: int | None = None,
+                batch: int | None = None) -> int:
     """Runs the job and says how it went, as text or as JSON; the number of pictures that failed. Raises
     LexisegError."""
     directory = resolve_model(model, backend)
     spec = JobSpec(inputs=tuple(inputs), vocabulary=vocabulary, free=free, out=str(out), backend=backend,
                    model=str(directory), settings=settings or {}, preset=preset, refine=cast(Any, refine),
                    overlay=overlay, confidence=confidence, device=device,
-                   max_failures=max_failures)
+                   max_failures=max_failures, batch=batch or DEFAULT_BATCH)
     require_offline()
     segmenter = load_segmenter(backend, directory, device=device, settings=make_settings(backend, settings or {}))
     photos: list[str] = []

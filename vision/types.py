@@ -34,10 +34,10 @@ class LabelRule(Protocol):
     """How a published method comes from its maps to labels, where that is not the most probable class of each pixel.
     It carries what it needs besides the image."""
 
-    def decide(self, image_HW3: NDArray[np.uint8],
-               method: str) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
+    def decide(self, image_HW3: NDArray[np.uint8], refinement: str,
+               device: str) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
         """(H, W) winners as indices into the class ids, (H, W) how sure they are in [0, 1], and the class ids, 0
-        first. method: the refinement."""
+        first. device: `cpu`, `cuda` or `cuda:N`."""
         ...
 
 

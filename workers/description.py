@@ -39,7 +39,8 @@ def made_with(spec: JobSpec, vocabulary: Vocabulary, segmenter: Segmenter) -> Ma
                         licence=getattr(card, "licence", None),
                         known_words=None if known_words is None else len(known_words))
     warnings: Sequence[str] = getattr(segmenter, "warnings", lambda vocabulary: [])(vocabulary)
-    return MadeWith(model=model, versions=versions(), warnings=tuple(warnings), code_sha256=code_digest())
+    return MadeWith(model=model, versions=versions(), warnings=tuple(warnings), code_sha256=code_digest(),
+                    device=getattr(segmenter, "device", None), precision=getattr(segmenter, "precision", None))
 
 
 def name_warnings(spec: JobSpec, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -64,7 +65,8 @@ def describe_job(spec: JobSpec, vocabulary: Vocabulary, with_: MadeWith, *,
     if spec.free is not None:
         described["free"] |= {name: _without_password(described["free"][name]) for name in ("llm", "store")}
     return Job(state=state, spec=described, model=with_.model,
-               versions=with_.versions, code_sha256=with_.code_sha256, total=total, counts=job_counts(counts),
+               versions=with_.versions, code_sha256=with_.code_sha256, device=with_.device,
+               precision=with_.precision, total=total, counts=job_counts(counts),
                vocabulary=VocabularyRecord(sha256=vocabulary.digest, classes=len(vocabulary.classes),
                                            warnings=tuple(vocabulary.warnings())),
                warnings=tuple(dict.fromkeys(warnings)), unreadable_folders=tuple(unreadable))

@@ -172,8 +172,9 @@ def _groups(reading: Iterator[Loaded], batch: int) -> Iterator[list[Loaded]]:
 
 def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded],
            own: Callable[[str], Own] | None = None) -> list[Waiting]:
-    """Scores a group; when the batch fails each picture is tried alone, so that only the culprit is lost. A picture of
-    which nothing is said is background, and no model is asked."""
+    """Scores a group; when the batch fails each picture is tried alone, so that only the culprit is lost. Where a GPU
+    has not the memory for one alone, the setting is at fault. A picture of which nothing is said is background, and no
+    model is asked."""
     entries = [Waiting(loaded, 0.0) for loaded in group]
     good = []
     for entry in entries:
@@ -203,6 +204,12 @@ def _score(segmenter: Segmenter, vocabulary: Vocabulary, group: list[Loaded],
             except Exception as own:
                 if _concerns_all(own):
                     raise
+                if type(own).__name__ == "OutOfMemoryError":  # of a GPU, which computes as many windows for one picture
+                    raise SettingError(
+                        Code.SETTING_INVALID, "The GPU has not enough memory for the model, even for one picture: "
+                        f"{entry.loaded.item.name}.", "A batch_size (windows that go through the model at once) whose "
+                        "windows fit.", 'Less: --preset FILE.json with {"preset": "lexiseg", "batch_size": 4}; or free '
+                        "the GPU, or --device cpu.") from own
                 if not isinstance(own, LexisegError):
                     _log.exception("%s failed", entry.loaded.item.name)
                 entry.result = failure(entry.loaded.item.name, own)

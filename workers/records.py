@@ -96,6 +96,8 @@ class MadeWith(BaseModel):
     versions: dict[str, str]
     warnings: tuple[str, ...] = Field(default=(), description="what the model cannot know of the vocabulary")
     code_sha256: str = ""
+    device: str | None = None
+    precision: str | None = None
 
 
 class VocabularyRecord(BaseModel):
@@ -122,6 +124,9 @@ class Job(BaseModel):
     model: ModelRecord
     versions: dict[str, str] = Field(description="lexiseg and the libraries that have a say in the bytes")
     code_sha256: str = Field(default="", description="of the code that has a say in the bytes, and these versions")
+    device: str | None = Field(default=None, description="where the model of the first worker computed: cpu or cuda; "
+                               "null: its backend does not say")
+    precision: str | None = Field(default=None, description="of the image tower there: float32 or bfloat16")
     total: int | None = Field(default=None, description="pictures in the job")
     counts: dict[Counted, int] = Field(description="pictures by state")
     warnings: tuple[str, ...] = ()

@@ -14,6 +14,8 @@ CALLS_PER_PICTURE = 100
 """Calls of the language model that a job may make for each of its pictures, one with another. A picture takes one for
 its description and one for each thing that this names, and each may be asked once more; a description is cut at 256
 tokens, in which fewer than 90 things can be named. So only a job that asks again and again gets there. Ours."""
+DEFAULT_BATCH = 16
+"""Pictures."""
 
 
 class CandidateFree(BaseModel):
@@ -71,8 +73,8 @@ class JobSpec(BaseModel):
                                 "null: one per processor core; results do not depend on it")
     max_failures: int | None = Field(default=None, ge=0, description="the job is stopped when more pictures than this "
                                      "failed; null: no bound")
-    batch: int = Field(default=16, ge=1, le=1024, description="pictures given to the backend at once; results do not "
-                       "depend on it")
+    batch: int = Field(default=DEFAULT_BATCH, ge=1, le=1024, description="pictures given to the backend at once; "
+                       "results do not depend on it")
 
     @field_validator("refine")
     @classmethod

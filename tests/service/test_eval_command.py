@@ -147,12 +147,27 @@ def test_constants_of_the_published_code_yield_to_what_a_person_gives(tmp_path, 
 
 @pytest.mark.parametrize(("preset", "variant", "threshold", "scale"), [
     ("sclip", None, 0.1, 65), ("sclip", "naclip", 0.1, 40), ("sclip", "sc-clip", 0.15, 50),
-    ("sclip", "clearclip", 0.1, 65), ("simseg", None, None, None), ("lexiseg", "naclip", None, None)])
+    ("sclip", "clearclip", 0.1, 65), ("sclip", "resclip", 0.1, 40),
+    ("simseg", None, None, None), ("lexiseg", "naclip", None, None)])
 def test_each_method_has_the_constants_of_its_own_code(tmp_path, preset, variant, threshold, scale):
     dataset = open_for_preset(f"voc21:{layouts.voc(tmp_path)}", preset)
     protocol, _ = with_constants(dataset, preset, {"variant": variant} if variant else {}, [])
     assert protocol.constants.get("background_threshold") == threshold
     assert protocol.constants.get("logit_scale") == scale
+
+
+def test_a_file_that_builds_on_a_preset_keeps_its_protocol(lexiseg, models, tmp_path):
+    """What it names itself yields to no constant."""
+    path = tmp_path / "mine.json"
+    data = f"voc21:{layouts.voc(tmp_path)}"
+    path.write_text(json.dumps({"preset": "sclip", "short_side": 64, "stride": 0, "templates": "plain"}))
+    of_file, of_preset = (json.loads(lexiseg("eval", data, "--preset", preset, "--json").stdout)
+                          for preset in (str(path), "sclip"))
+    assert of_file["model"]["device"] in ("cpu", "cuda") and of_file["model"]["precision"] == "float32"
+    assert of_file["protocol"] == of_preset["protocol"] and of_file["protocol"]["names"] == "sclip"
+    assert of_file["settings"]["logit_scale"] == of_preset["settings"]["logit_scale"] == 65
+    assert (of_file["settings"]["short_side"], of_file["settings"]["stride"]) == (64, 0)
+    assert of_preset["settings"]["short_side"] == 336
 
 
 def test_bad_pictures_are_counted_where_that_is_asked_for(lexiseg, models, tmp_path):

@@ -23,7 +23,8 @@ def test_published_presets_have_the_published_numbers():
     simseg, method = settings_from("simseg", "clip", None)
     assert method == "pydensecrf"
     assert simseg == {"rule": "simseg", "presence": "hard", "presence_evidence": "super", "presence_top": 10,
-                      "presence_sigma": 1.0, "presence_limit": 5, "subclass_count": 0, "templates": "imagenet"}
+                      "presence_sigma": 1.0, "presence_limit": 5, "precision": "float32", "subclass_count": 0,
+                      "templates": "imagenet"}
     sclip, method = settings_from("sclip", "clip", None)
     assert (method, sclip["rule"], sclip["variant"], sclip["logit_scale"]) == ("none", "sclip", "sclip", 40.0)
     supervised, _ = settings_from("llm-supervision", "clip", None)
@@ -36,6 +37,28 @@ def test_refinement_is_the_card_s_choice_where_the_preset_leaves_it(monkeypatch,
     assert settings_from("lexiseg", "clip", None)[1] == "none"
     assert "pydensecrf is not installed" in capsys.readouterr().err
     assert settings_from("lexiseg", "clip", None, refine="pydensecrf")[1] == "pydensecrf"
+
+
+@pytest.mark.parametrize("preset", ["simseg", "llm-supervision", "sclip"])
+def test_published_presets_compute_in_single_precision_everywhere(preset):
+    assert settings_from(preset, "clip", None)[0]["precision"] == "float32"
+
+
+@pytest.mark.parametrize(("preset", "refine", "said"), [
+    ("sclip", "pydensecrf", "none, pamr"), ("simseg", "pamr", "torch-crf"),
+    ("sclip", "pamr:iterations=5", "no options"), ("llm-supervision", "pydensecrf:stride=1", "no options")])
+def test_a_refinement_that_a_rule_has_not_is_refused_before_a_model_is_loaded(preset, refine, said):
+    with pytest.raises(SettingError) as caught:
+        settings_from(preset, "clip", "no such model", refine=refine)
+    assert said in caught.value.allowed and refine in caught.value.given
+
+
+@pytest.mark.parametrize(("preset", "package", "expected"), [
+    ("sclip", True, "none"), ("simseg", True, "pydensecrf"), ("simseg", False, "torch-crf")])
+def test_auto_fits_the_rule(monkeypatch, preset, package, expected):
+    """The card of the pocket CLIP names pydensecrf."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: package or None)
+    assert settings_from(preset, "clip", None, refine="auto")[1] == expected
 
 
 def test_an_option_wins_over_the_preset():

@@ -28,12 +28,14 @@ def test_every_option_reaches_the_job(lexiseg, models, pictures, tmp_path):
     result = lexiseg("segment", pictures / "one.png", "--vocabulary", vocabulary, "--out", tmp_path / "out",
                      "--model", models / "pocket" / "clip", "--variant", "naclip", "--ensemble", "max",
                      "--subclasses", "1", "--tile", "32", "--overlap", "0.25", "--refine", "pydensecrf",
-                     "--preset", "names-only", "--device", "cpu")
+                     "--preset", "names-only", "--device", "cpu", "--batch", "4")
     assert result.exit_code == 0, result.stderr
-    spec = json.loads((tmp_path / "out" / "job.json").read_text())["spec"]
+    job = json.loads((tmp_path / "out" / "job.json").read_text())
+    assert (job["device"], job["precision"]) == ("cpu", "float32")
+    spec = job["spec"]
     assert spec["settings"] == {"variant": "naclip", "ensemble": "max", "subclass_count": 1, "tile": 32,
                                 "overlap": 0.25, "presence": "off"}
-    assert (spec["refine"], spec["preset"], spec["device"]) == ("pydensecrf", "names-only", "cpu")
+    assert (spec["refine"], spec["preset"], spec["device"], spec["batch"]) == ("pydensecrf", "names-only", "cpu", 4)
     classes = json.loads((tmp_path / "out" / "classes.json").read_text())
     assert (classes["4"], classes["9"]) == ("dog", "tree")
 
@@ -147,5 +149,6 @@ def test_tiles_count_pixels_of_the_picture_itself(models):
 
     directory = models / "pocket" / "clip"
     sides = [load_segmenter("clip", directory, device="cpu", settings=settings).draft_side
-             for settings in (ClipSettings(), ClipSettings(draft=True), ClipSettings(draft=True, tile=64))]
-    assert sides == [None, 96, None]
+             for settings in (ClipSettings(), ClipSettings(draft=True), ClipSettings(draft=True, tile=64),
+                              ClipSettings(draft=True, rule="sclip", short_side=336))]
+    assert sides == [None, 96, None, 336]

@@ -27,6 +27,23 @@ def test_a_gpu_does_it_by_itself_if_it_can(monkeypatch, supported, half):
     assert uses_bfloat16(torch.device("cuda"), "float32") is False
 
 
+@pytest.mark.parametrize(("precision", "rounds"), [("float32", False), ("bfloat16", True)])
+def test_single_precision_is_not_rounded_by_a_gpu(monkeypatch, tiny_clip, precision, rounds):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    segmenter = load_segmenter("clip", tiny_clip, device="cpu", settings=ClipSettings(precision=precision))
+    assert torch.backends.cudnn.allow_tf32 is rounds
+    assert (segmenter.device, segmenter.precision) == ("cpu", precision)
+
+
+@pytest.mark.gpu
+def test_single_precision_on_a_gpu_is_that_of_the_cpu(tiny_clip):
+    window = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    settings = ClipSettings(precision="float32")
+    on_cpu, on_gpu = (load_segmenter("clip", tiny_clip, device=device, settings=settings).encoder.encode_windows(
+        [window])[0].cpu() for device in ("cpu", "cuda"))
+    assert (on_cpu - on_gpu).abs().max() < 1e-5
+
+
 def test_another_precision_is_refused():
     with pytest.raises(SettingError, match="auto, float32, bfloat16"):
         ClipSettings(precision="float16")

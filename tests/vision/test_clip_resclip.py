@@ -14,6 +14,8 @@ from vision.clip.resclip import (
     mean_cross_attention,
     provisional_labels,
 )
+from vision.clip.segmenter import load
+from vision.clip.settings import ClipSettings
 
 GRIDS = {"sq": {16: (4, 4), 8: (8, 8)}, "rect": {16: (6, 8), 8: (12, 16)}, "sq96": {16: (6, 6), 8: (12, 12)}}
 
@@ -111,3 +113,13 @@ def test_images_of_a_batch_have_their_own_names():
         alone, _ = dense_features(tower, images[row:row + 1], "resclip", numbers=numbers,
                                   feedback=Feedback(texts=texts[row:row + 1], logit_scale=40.0, smooth=keep))
         assert np.allclose(both[row], alone[0], atol=1e-5)
+
+
+def test_the_numbers_are_those_of_the_settings(tiny_clip):
+    given = {"cross_scale": 1.0, "cross_share": 0.6, "feedback_scale": 2.1, "feedback_share": 0.5}
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    usual, other = (load(tiny_clip, device="cpu", settings=ClipSettings(variant="resclip", **numbers)).encoder
+                    for numbers in ({}, given | {"feedback_threshold": 0.1}))
+    assert usual.numbers == ResclipNumbers() and other.numbers == ResclipNumbers(threshold=0.1, **given)
+    patches = [encoder.encode_windows([picture])[0] for encoder in (usual, other)]
+    assert not torch.allclose(*patches, atol=1e-3)

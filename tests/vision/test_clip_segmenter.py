@@ -11,6 +11,7 @@ from parsers.vocabulary import Vocabulary, VocabularyClass
 from vision import ClipSettings, Sample, load_segmenter
 from vision.clip.segmenter import load
 from vision.clip.settings import ENSEMBLES
+from vision.clip.slide import sclip_rule
 from vision.models import load_card
 from vision.refine import refine
 
@@ -187,6 +188,18 @@ def test_of_many_classes_the_rule_sclip_keeps_the_best(tiny_clip, monkeypatch):
     assert scores.rule.maps_BNgq.shape[1] == 3 and len(scores.class_ids) == 6
 
 
+def test_the_rule_sclip_is_made_as_soon_as_the_last_window_of_a_picture_is_in(tiny_clip, monkeypatch):
+    """It keeps fewer names than the maps of all windows have."""
+    segmenter, events = load(tiny_clip, settings=ClipSettings(rule="sclip", batch_size=2)), []
+    encode = segmenter.encoder.encode_windows
+    monkeypatch.setattr(segmenter.encoder, "encode_windows",
+                        lambda windows, feedback: events.append(len(windows)) or encode(windows, feedback))
+    monkeypatch.setattr("vision.clip.segmenter.sclip_rule",
+                        lambda maps, *given: events.append(f"rule of {len(maps)}") or sclip_rule(maps, *given))
+    segmenter.score([Sample(image_HW3=picture(48, size), vocabulary=PETS) for size in (48, 64, 48)])
+    assert events == [2, 2, "rule of 4", 2, 2, 2, "rule of 6", 2, 2, "rule of 4"]
+
+
 def test_hard_presence_leaves_absent_classes_out(tiny_clip):
     sample = Sample(image_HW3=picture(), vocabulary=Vocabulary.from_names("dog, cat, bird"))
     one = ClipSettings(presence="hard", presence_limit=1, presence_sigma=-9.0)
@@ -235,3 +248,23 @@ def test_openai_layouts_with_quick_gelu(make_clip):
     path.write_text(json.dumps(config | {"model_cfg": config["model_cfg"] | {"quick_gelu": True}}))
     quick, _ = load(directory)._encoder.encode_windows([picture()] * 1)
     assert load_card(directory).window == 32 and not torch.allclose(plain, quick, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "window", "cells"), [
+    ("ViT-B-16-quickgelu", 224, 14), ("ViT-L-14-quickgelu", 224, 16), ("ViT-L-14-336-quickgelu", 336, 24)])
+def test_layouts_of_openai_s_sizes(make_clip, name, window, cells):
+    """As the library configures them, but thin and of two layers."""
+    import json
+
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    sizes = {key: value for key, value in config["vision_cfg"].items() if key in ("image_size", "patch_size")}
+    directory = make_clip(card=None, vision=sizes | {"layers": 2})
+    path = directory / "open_clip_config.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"model_cfg": written["model_cfg"] | {"quick_gelu": config["quick_gelu"]}}))
+    segmenter = load(directory, device="cpu", settings=ClipSettings(batch_size=1, presence="off"))
+    (scores,) = segmenter.score([Sample(image_HW3=picture(50, 75), vocabulary=PETS)])
+    assert segmenter.card.window == window and scores.scores_CHW.shape[1:] == (cells, cells * 3 // 2)
+    assert isinstance(segmenter.encoder.image_tower.transformer.resblocks[0].mlp.gelu, open_clip.transformer.QuickGELU)

@@ -14,6 +14,8 @@ from vision.clip.settings import ClipSettings
     ("temperature", float("nan")), ("logit_scale", -1.0), ("background_threshold", 1.1), ("area_threshold", -0.1),
     ("short_side", 3), ("stride", -1), ("tile", 3), ("overlap", 1.0), ("overlap", -0.1), ("batch_size", 0),
     ("tile", "wide"), ("tile", 16.5), ("overlap", "half"), ("temperature", "warm"), ("feedback", "yes"),
+    ("cross_scale", -1.0), ("cross_share", 1.1), ("feedback_scale", "2"), ("feedback_share", -0.1),
+    ("feedback_threshold", 2.0),
     ("residual", 1), ("subclass_count", True), ("templates", 3)])
 def test_refused(name, value):
     with pytest.raises(SettingError) as caught:
@@ -25,7 +27,8 @@ def test_refused(name, value):
 def test_options_are_pinned():
     """A new option is a visible change."""
     assert ClipSettings.__slots__ == (
-        "variant", "residual", "feedback", "ensemble", "subclass_count", "superclass_in_list", "subclass_filter",
+        "variant", "residual", "feedback", "cross_scale", "cross_share", "feedback_scale", "feedback_share",
+        "feedback_threshold", "ensemble", "subclass_count", "superclass_in_list", "subclass_filter",
         "filter_cutoff", "subclass_weight", "vote", "temperature", "presence", "presence_evidence", "presence_top",
         "presence_sigma", "presence_limit", "templates", "rule", "overlap_rule", "morphology", "logit_scale",
         "background_threshold", "area_threshold", "short_side", "stride", "tile", "overlap", "draft", "precision",

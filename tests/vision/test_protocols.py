@@ -245,6 +245,10 @@ def test_constants_are_those_of_the_published_code():
         "short_side": 336, "stride": 112, "logit_scale": 65, "background_threshold": 0.1, "area_threshold": 0.1}
     assert protocol_constants("sclip", "coco-stuff171")["short_side"] == 448
     assert protocol_constants("naclip", "voc20")["stride"] == 0
+    assert protocol_constants("resclip", "voc21") == {
+        "short_side": 336, "stride": 0, "logit_scale": 40, "background_threshold": 0.1, "area_threshold": None,
+        "cross_scale": 2, "cross_share": 0.3, "feedback_scale": 2.2, "feedback_share": 0.7, "feedback_threshold": 0.5}
+    assert protocol_constants("resclip", "voc20")["feedback_share"] == 0.6
     assert protocol_constants("sc-clip", "coco-object")["background_threshold"] == 0.35
     assert protocol_constants("simseg", "context60") == {"presence_top": 30}
     for method, dataset in (("sclip", "ade847"), ("simseg", "ade150"), ("lexiseg", "voc21")):

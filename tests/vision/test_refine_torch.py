@@ -3,17 +3,20 @@
 import itertools
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vision import ScoreMap, refine
+from vision.refine import refine_probabilities
 from vision.refine.dense_crf import dense_crf
 from vision.refine.enlarge import enlarge, enlarge_on
 from vision.refine.lattice import Lattice
-from vision.refine.pamr import pamr
+from vision.refine.pamr import neighbour_weights, pamr
 from vision.refine.settings import BILATERAL, SPATIAL
 from vision.refine.torch_crf import mean_field
 
@@ -145,6 +148,47 @@ def test_the_size_of_the_image_is_reached_where_the_method_computes(monkeypatch,
     monkeypatch.setattr(module, "DEVICE_PIXELS", 80 * 100 - 1)
     refine(picture(80, 100), score_map(), method, device=device)
     assert asked == ["cuda"] * is_there, "a picture that is too large stays off the GPU"
+
+
+@pytest.mark.parametrize(("method", "device", "expected"), [
+    ("none", "auto", "cuda:1"), ("pamr", "cuda:1", "cuda:1"), ("torch-crf", "auto", "cuda:1"),
+    ("pydensecrf", "auto", "cpu"), ("pamr", "cpu", "cpu")])
+def test_a_rule_is_told_where_to_compute(monkeypatch, method, device, expected):
+    """Only the answer to where is made up: there may be no GPU here."""
+    monkeypatch.setattr(sys.modules["vision.refine"], "_place", lambda _device: torch.device("cuda:1"))
+    told = []
+
+    class Rule:
+        def decide(self, image, refinement, device):
+            told.append((refinement, device))
+            size = image.shape[:2]
+            return np.zeros(size, np.uint16), np.ones(size, np.float32), np.zeros(1, np.uint16)
+
+    refine(picture(8, 9), replace(score_map(), rule=Rule()), method, device=device)
+    assert told == [(method, expected)]
+
+
+def test_pamr_does_not_depend_on_how_many_classes_go_at_once(monkeypatch):
+    image, maps = picture(), probabilities(7)
+    whole = refine_probabilities(image, maps, "pamr")
+    monkeypatch.setattr(sys.modules["vision.refine"], "CLASS_VALUES", 2 * 40 * 50)
+    assert (refine_probabilities(image, maps, "pamr") == whole).all()
+
+
+def test_the_weights_of_pamr_are_made_in_little_memory():
+    """Of its 16 weights for a pixel, not of the colours of all neighbours."""
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    sizes = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            sizes.append(result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Watch():
+        neighbour_weights(image)
+    assert max(sizes) == 16 * 64 * 64
 
 
 def test_refine_with_torch_gives_the_labels_of_pydensecrf():

@@ -10,9 +10,9 @@ from parsers.vocabulary import Vocabulary, VocabularyClass
 from tests.vision.test_clip_dense import golden, golden_tower, needs_golden
 from vision.clip.dense import dense_features
 from vision.clip.ensemble import name_lists
-from vision.clip.sclip_rule import SclipRule, stitch
+from vision.clip.sclip_rule import SclipRule, bands, enlarge_rows, resize, stitch
 from vision.clip.settings import ClipSettings
-from vision.clip.slide import cut_slide, plan_slide, resize, scaled_size, sclip_rule, window_corners
+from vision.clip.slide import cut_slide, plan_slide, scaled_size, sclip_rule, window_corners
 
 RNG = np.random.default_rng(5)
 QUERIES = [0, 0, 1, 2, 3, 4]
@@ -34,8 +34,8 @@ def golden_rule(variant, patch, size, window, stride, area=None):
                      area_threshold=area)
 
 
-def labels_of(rule, size, method="none"):
-    winner, sure, ids = rule.decide(np.zeros((*size, 3), np.uint8), method)
+def labels_of(rule, size, refinement="none", image=None, device="cpu"):
+    winner, sure, ids = rule.decide(np.zeros((*size, 3), np.uint8) if image is None else image, refinement, device)
     assert sure.min() >= 0 and sure.max() <= 1.0001
     return ids[winner]
 
@@ -67,7 +67,7 @@ def test_stitched_maps_and_probabilities_equal_the_golden_ones():
     rule = golden_rule("naclip", 16, (60, 88), (64, 64), 32)
     maps = stitch(torch.from_numpy(rule.maps_BNgq), rule.corners, rule.window, rule.size)
     assert np.abs(maps.numpy() - values["naclip_p16_slide_logits"]).max() <= 1e-4
-    _, sure, _ = rule.decide(np.zeros((60, 88, 3), np.uint8), "none")
+    _, sure, _ = rule.decide(np.zeros((60, 88, 3), np.uint8), "none", "cpu")
     best = values["naclip_p16_slide_probs"].max(axis=0)  # divided by the sum over the classes, each the best of names
     expected = F.interpolate(maps[None], (60, 88), mode="bilinear")[0].mul(40).softmax(dim=0)
     classes = torch.stack([expected[[i for i, c in enumerate(QUERIES) if c == k]].amax(dim=0) for k in range(5)])
@@ -82,12 +82,9 @@ def test_stitched_maps_and_probabilities_equal_the_golden_ones():
     ("sclip", 8, 0.1)])
 @torch.inference_mode()
 def test_smoothed_maps_give_the_golden_labels(variant, patch, area, monkeypatch):
-    """The public code smooths with the normalised picture, enlarged bilinearly; here it stands in for the picture."""
-    from vision.refine.pamr import pamr
-
-    picture = F.interpolate(torch.from_numpy(golden("inputs")["img_rect"][:1]), (60, 88), mode="bilinear")
-    monkeypatch.setattr("vision.clip.sclip_rule._smooth", lambda image, maps: pamr(
-        picture, maps[None], iterations=10, dilations=(8, 16))[0])
+    """The resized picture is given, normalised as the public code has it."""
+    monkeypatch.setattr("vision.clip.sclip_rule.resize",
+                        lambda image, size: golden("inputs")["img_rect"][0].transpose(1, 2, 0))
     rule = golden_rule(variant, patch, (60, 88), (64, 64), 32, area)
     name = f"{variant}_p{patch}_slide_pamr{'_area' if area else ''}_pred"
     assert (labels_of(rule, (60, 88), "pamr") == golden("segmentor")[name]).all()
@@ -106,8 +103,8 @@ def test_the_best_name_of_a_class_decides_and_a_name_twice_only_lowers_probabili
     maps = RNG.normal(size=(4, 3, 3)) / 10
     once, twice = rule_of(maps, [1, 1, 2, 2], (0, 5, 6)), rule_of(maps[[0, 1, 2, 3, 3]], [1, 1, 2, 2, 2], (0, 5, 6))
     picture = np.zeros((24, 24, 3), np.uint8)
-    winner, sure, ids = once.decide(picture, "none")
-    again, less, _ = twice.decide(picture, "none")
+    winner, sure, ids = once.decide(picture, "none", "cpu")
+    again, less, _ = twice.decide(picture, "none", "cpu")
     assert (winner == again).all() and (less <= sure + 1e-6).all() and (less < sure - 1e-6).any()
     assert set(ids[winner].flat) <= {5, 6}
 
@@ -126,12 +123,45 @@ def test_small_classes_leave_their_pixels_to_the_next_best():
     assert set(labels_of(rule_of(maps, [1, 2, 3], (0, 5, 6, 7), area_threshold=0.2), (32, 32)).flat) == {6}
 
 
-def test_nothing_depends_on_how_many_names_go_at_once(monkeypatch):
+@pytest.mark.parametrize("refinement", ["none", "pamr"])
+def test_nothing_depends_on_how_many_names_and_rows_go_at_once(monkeypatch, refinement):
+    """The picture is higher than a band of PAMR with its margins of 160 rows."""
+    rule = rule_of(RNG.normal(size=(20, 9, 5)), sorted(RNG.integers(1, 6, 20)), (0, 1, 2, 3, 4, 5), area_threshold=0.05,
+                   background_threshold=0.2)
+    picture = RNG.integers(0, 256, (510, 40, 3), dtype=np.uint8)
+    whole = labels_of(rule, (510, 40), refinement, picture)
+    assert len(np.unique(whole)) > 2
+    monkeypatch.setattr("vision.clip.sclip_rule.CHUNK_VALUES", 7 * 510 * 40)
+    monkeypatch.setattr("vision.clip.sclip_rule.BAND_PIXELS", 40 * 25)
+    assert len(list(bands(510, 40, 0))) == 21 and len(list(bands(510, 40, 160))) == 4
+    assert (labels_of(rule, (510, 40), refinement, picture) == whole).all()
+
+
+def test_pamr_is_guided_by_the_picture_as_it_was_resized():
+    """What is lost when the picture is made smaller moves no edge."""
+    fine = np.indices((48, 48)).sum(axis=0)[:, :, None].repeat(3, axis=2) % 2 * np.uint8(255)
+    rule = rule_of(RNG.normal(size=(3, 3, 3)), [1, 2, 3], (0, 5, 6, 7))
+    grey = np.full((48, 48, 3), 128, np.uint8)
+    assert (labels_of(rule, (48, 48), "pamr", fine.astype(np.uint8)) == labels_of(rule, (48, 48), "pamr", grey)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("refinement", ["none", "pamr"])
+def test_the_gpu_gives_the_labels_of_the_cpu(refinement):
     rule = rule_of(RNG.normal(size=(20, 4, 5)), sorted(RNG.integers(1, 6, 20)), (0, 1, 2, 3, 4, 5), area_threshold=0.05,
                    background_threshold=0.2)
-    whole = labels_of(rule, (50, 70))
-    monkeypatch.setattr("vision.clip.sclip_rule.CHUNK_VALUES", 3 * 50 * 70)
-    assert (labels_of(rule, (50, 70)) == whole).all()
+    picture = RNG.integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    on_cpu, on_gpu = (labels_of(rule, (50, 70), refinement, picture, device) for device in ("cpu", "cuda"))
+    assert (on_cpu == on_gpu).mean() > 0.999
+
+
+@pytest.mark.parametrize("size", [(7, 9), (1, 1), (40, 31)], ids=str)
+def test_rows_of_an_enlarged_map_are_those_of_the_whole(size):
+    maps = torch.from_numpy(RNG.normal(size=(3, 7, 9)))
+    whole = F.interpolate(maps[None], size, mode="bilinear")[0]
+    torch.testing.assert_close(enlarge_rows(maps, size, 0, size[0]), whole)
+    middle = size[0] // 2
+    torch.testing.assert_close(enlarge_rows(maps, size, middle, size[0]), whole[:, middle:])
 
 
 def test_a_constant_map_is_stitched_to_itself():
@@ -182,7 +212,8 @@ def test_a_name_of_two_classes_takes_part_twice_and_very_many_names_are_cut_to_t
     assert sclip_rule(maps, slide, lists, 8, 40.0, ClipSettings(rule="sclip")).maps_BNgq.shape[1] == 2
 
 
-def test_another_refinement_is_refused():
+@pytest.mark.parametrize(("refinement", "allowed"), [("pydensecrf", "none, pamr"), ("pamr:iterations=5", "no options")])
+def test_another_refinement_is_refused(refinement, allowed):
     with pytest.raises(SettingError) as caught:
-        rule_of(np.zeros((1, 2, 2)), [1], (0, 5)).decide(np.zeros((4, 4, 3), np.uint8), "pydensecrf")
-    assert "pamr" in caught.value.allowed
+        labels_of(rule_of(np.zeros((1, 2, 2)), [1], (0, 5)), (4, 4), refinement)
+    assert allowed in caught.value.allowed

@@ -176,7 +176,7 @@ def test_data_parallel_names_are_read(towers, tmp_path):
     (lambda w: w.pop("loss.temperature"), "loss.temperature"),
     (lambda w: w.pop("image_encoder.model.model.blocks.1.attn.qkv.weight"), "resblocks.1.attn.in_proj_weight"),
     (lambda w: w.update({"visual.conv1.weight": torch.zeros(2)}), "visual.conv1.weight"),
-    (lambda w: w.update({"text_projection.linear.weight": torch.zeros(3, 3)}), "text.projection.weight")],
+    (lambda w: w.update({"text_projection.linear.weight": torch.zeros(3, 3)}), "text_projection.linear.weight")],
     ids=["missing", "missing in a block", "extra", "shape"])
 def test_missing_and_extra_names_are_said(towers, bert, tmp_path, change, said):
     weights = published_weights(towers)
@@ -199,6 +199,48 @@ def test_values_that_half_precision_cannot_hold(towers, bert, tmp_path):
     torch.save(weights, tmp_path / "high.pth")
     error = failure(convert_checkpoint, tmp_path / "high.pth", bert, tmp_path / "out", image_size=64, half=True)
     assert error.code == Code.MODEL_UNSUPPORTED and "65504" in error.given
+
+
+@pytest.mark.parametrize(("key", "shape"), [
+    ("image_encoder.model.model.pos_embed", (17, 64)), ("image_encoder.model.model.pos_embed", (1, 16, 64)),
+    ("image_encoder.model.model.pos_embed", (1, 17, 32)), ("image_encoder.model.model.pos_embed", (1, 1, 64)),
+    ("image_encoder.model.model.patch_embed.proj.weight", (64, 768)),
+    ("image_encoder.model.model.patch_embed.proj.weight", (64, 3, 16, 8)),
+    ("image_encoder.model.model.patch_embed.proj.weight", (64, 1, 16, 16)),
+    ("image_encoder.model.model.patch_embed.proj.weight", (65, 3, 16, 16)),
+    ("image_encoder.model.model.patch_embed.proj.bias", (32,)), ("image_encoder.model.model.cls_token", (64,)),
+    ("loss.temperature", (2,)), ("image_projection.linear.weight", (64,)),
+    ("image_projection.linear.weight", (24, 32)), ("text_projection.linear.weight", (24, 32)),
+    ("text_encoder.model.embeddings.word_embeddings.weight", (14,)),
+    ("text_encoder.model.embeddings.word_embeddings.weight", (14, 200)),
+    ("text_encoder.model.embeddings.word_embeddings.weight", (0, 64))], ids=str)
+def test_a_weight_of_another_shape_is_refused_by_name(towers, bert, tmp_path, key, shape):
+    torch.save(published_weights(towers) | {key: torch.zeros(shape)}, tmp_path / "odd.pth")
+    error = failure(convert_checkpoint, tmp_path / "odd.pth", bert, tmp_path / "out", image_size=64)
+    assert error.code == Code.MODEL_UNSUPPORTED and f"{key} of" in error.given and str(shape) in error.given
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused(towers, bert, tmp_path, value):
+    weights = published_weights(towers)
+    weights["text_projection.linear.weight"] = torch.full((24, 64), value)
+    torch.save(weights, tmp_path / "odd.pth")
+    error = failure(convert_checkpoint, tmp_path / "odd.pth", bert, tmp_path / "out", image_size=64)
+    assert error.code == Code.MODEL_CORRUPT and "text_projection.linear.weight" in error.given
+
+
+@pytest.mark.parametrize(("values", "refused"), [
+    ([1e-8], True), ([0.0, 1e-8], True), ([1.0, 1e-8], False), ([0.0], False), ([1e-6], False)], ids=str)
+def test_a_weight_that_half_precision_would_make_zero_is_refused(towers, bert, tmp_path, values, refused):
+    """Small values among large ones are no loss, and one that is 0 already loses nothing."""
+    weights = published_weights(towers)
+    weights["text_projection.linear.weight"] = torch.tensor(values).repeat(24 * 64)[:24 * 64].view(24, 64)
+    torch.save(weights, tmp_path / "low.pth")
+    convert = partial(convert_checkpoint, tmp_path / "low.pth", bert, tmp_path / "out", image_size=64)
+    if refused:
+        assert "text.projection.weight" in failure(convert, half=True).given
+    assert (convert(half=not refused) / "model.json").exists()
 
 
 def test_tokenizer_files_must_be_there(towers, tmp_path):

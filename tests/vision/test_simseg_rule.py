@@ -131,8 +131,8 @@ def rule_of(maps, scores, **options):
                       **{"morphology": "none"} | options)
 
 
-def labels_of(rule, size=(16, 16), method="none"):
-    winner, sure, ids = rule.decide(RNG.integers(0, 256, (*size, 3), dtype=np.uint8), method)
+def labels_of(rule, size=(16, 16), refinement="none"):
+    winner, sure, ids = rule.decide(RNG.integers(0, 256, (*size, 3), dtype=np.uint8), refinement, "cpu")
     assert sure.min() >= 0 and sure.max() <= 1 and ids[0] == 0
     return ids[winner]
 
@@ -201,7 +201,16 @@ def test_nearest_repeats_and_drops():
     assert nearest(288, 1).tolist() == [0] and nearest(2, 3).tolist() == [0, 0, 1]
 
 
-def test_another_refinement_is_refused():
+@pytest.mark.parametrize(("refinement", "allowed"), [("pamr", "torch-crf"), ("torch-crf:stride=1", "no options")])
+def test_another_refinement_is_refused(refinement, allowed):
     with pytest.raises(SettingError) as caught:
-        rule_of([LEFT], [0.3]).decide(np.zeros((4, 4, 3), np.uint8), "pamr")
-    assert "torch-crf" in caught.value.allowed
+        labels_of(rule_of([LEFT], [0.3]), refinement=refinement)
+    assert allowed in caught.value.allowed
+
+
+@pytest.mark.gpu
+def test_the_crf_on_the_gpu_gives_the_mask_of_the_cpu():
+    picture = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    maps = repeat(RNG.random((1, 8, 8)).astype(np.float32), 64)[0]
+    on_cpu, on_gpu = (binary_crf(picture, maps, "torch-crf", device) for device in ("cpu", "cuda"))
+    assert (on_cpu == on_gpu).mean() > 0.999

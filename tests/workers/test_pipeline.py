@@ -10,8 +10,9 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import torch
 
-from parsers.errors import Code, MissingPackageError, OutputError
+from parsers.errors import Code, MissingPackageError, OutputError, SettingError
 from parsers.vocabulary import Vocabulary
 from vision.types import ScoreMap
 from workers.inputs import find_inputs
@@ -78,6 +79,31 @@ class Grumpy:
 def test_a_picture_that_breaks_the_model_is_lost_alone(segmenter, photos, tmp_path, error, code):
     outcomes = run(Grumpy(segmenter, 41, error), photos, tmp_path / "out", batch=8)
     assert states(outcomes) == EXPECTED | {"deep/b.png": code}
+
+
+class Narrow:
+    """A model whose windows fit the GPU up to so many pictures."""
+
+    def __init__(self, inner, fits):
+        self.inner, self.fits, self.groups = inner, fits, []
+
+    def score(self, samples):
+        self.groups.append(len(samples))
+        if len(samples) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner.score(samples)
+
+
+def test_a_gpu_that_is_full_for_a_while_loses_no_picture(segmenter, photos, tmp_path):
+    narrow = Narrow(segmenter, 1)
+    assert states(run(narrow, photos, tmp_path / "out", batch=8)) == EXPECTED
+    assert max(narrow.groups) > 1
+
+
+def test_a_gpu_too_small_for_one_picture_stops_the_job(segmenter, photos, tmp_path):
+    """It computes as many windows for one picture as for many, so the setting is at fault and no picture."""
+    with pytest.raises(SettingError, match="batch_size"):
+        run(Narrow(segmenter, 0), photos, tmp_path / "out", batch=8)
 
 
 def test_an_error_that_concerns_all_pictures_ends_the_job(segmenter, photos, tmp_path):

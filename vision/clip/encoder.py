@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from parsers.errors import Code, ModelError, SettingError
 from vision.clip.dense import check_tower, dense_features
-from vision.clip.resclip import Feedback
+from vision.clip.resclip import Feedback, ResclipNumbers
 from vision.models import ModelCard, model_digest, weights_file
 from vision.simseg.network import load_simseg
 
@@ -34,9 +34,9 @@ class ClipEncoder:
     """
 
     def __init__(self, card: ModelCard, *, device: str = "auto", variant: str = "auto", batch_size: int = 16,
-                 residual: bool | None = None, precision: str = "auto") -> None:
+                 residual: bool | None = None, precision: str = "auto", numbers: ResclipNumbers | None = None) -> None:
         """Loads and verifies the model of a card. device: `auto`, `cpu`, `cuda` or `cuda:N`; precision: see
-        `ClipSettings`.
+        `ClipSettings`; numbers: of `resclip`.
 
         Raises ModelError (files missing, damaged, or not an open_clip vision transformer) and SettingError
         (`device-missing`).
@@ -45,6 +45,7 @@ class ClipEncoder:
         self.device = torch.device(choose_device(device))
         self.variant = card.variant if variant == "auto" else variant
         self.residual = residual
+        self.numbers = numbers
         self.half = uses_bfloat16(self.device, precision)
         self.batch_size = batch_size
         self.digest = model_digest(card)
@@ -56,6 +57,8 @@ class ClipEncoder:
         self._model.to(self.device).eval().requires_grad_(False)
         if self.half:
             halve(self._model.visual)
+        else:  # torch itself lets convolutions on a GPU round their factors to 10 bits
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self._mean_3, self._std_3 = (torch.tensor(v, device=self.device) * 255 for v in (card.mean, card.std))
 
     @torch.inference_mode()
@@ -76,7 +79,7 @@ class ClipEncoder:
             feedback = replace(feedback, texts=[*feedback.texts, *filling])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             patches_BPD, pooled_BD = dense_features(self._model.visual, images_B3SS, self.variant, self.card.pooling,
-                                                    residual=self.residual, feedback=feedback)
+                                                    residual=self.residual, feedback=feedback, numbers=self.numbers)
         patches_BPD = torch.nn.functional.normalize(patches_BPD.float(), dim=-1)
         return patches_BPD[:len(windows_SS3)], pooled_BD[:len(windows_SS3)].float()
 

@@ -19,7 +19,8 @@ from vision.clip.encoder import ClipEncoder
 from vision.clip.ensemble import NameLists, class_maps, name_lists, scaled_maps
 from vision.clip.filters import filter_subclasses
 from vision.clip.presence import evidence, presence, present
-from vision.clip.resclip import Feedback
+from vision.clip.resclip import Feedback, ResclipNumbers
+from vision.clip.sclip_rule import SclipRule
 from vision.clip.settings import ClipSettings
 from vision.clip.simseg_rule import SimSegRule, squash
 from vision.clip.slide import Slide, cut_slide, plan_slide, sclip_rule
@@ -96,9 +97,22 @@ class ClipSegmenter:
 
     @property
     def draft_side(self) -> int | None:
-        """Pixels that the shorter side of a picture must keep: three windows, one of which the shorter side becomes.
-        None for whole pictures: without `draft`, and with `tile`, which counts pixels of the original."""
-        return 3 * self.card.window if self.settings.draft and self.settings.tile is None else None
+        """Pixels that the shorter side of a picture must keep: three windows, one of which the shorter side becomes,
+        and no fewer than `short_side`. None for whole pictures: without `draft`, and with `tile`, which counts pixels
+        of the original."""
+        if not self.settings.draft or self.settings.tile is not None:
+            return None
+        return max(3 * self.card.window, self.settings.short_side or 0)
+
+    @property
+    def device(self) -> str:
+        """Where the model computes: `cpu` or `cuda`."""
+        return self._encoder.device.type
+
+    @property
+    def precision(self) -> str:
+        """Of the image tower, as it came out: `float32` or `bfloat16`."""
+        return "bfloat16" if self._encoder.half else "float32"
 
     @property
     def encoder(self) -> ClipEncoder:
@@ -172,6 +186,7 @@ class ClipSegmenter:
         slides = [plan_slide(sample.image_HW3.shape[0], sample.image_HW3.shape[1], self.card.window, self.settings)
                   for sample in samples]
         maps: list[list[torch.Tensor]] = [[] for _ in samples]
+        rules: dict[int, SclipRule] = {}
         evidence_C = [torch.full((len(lists.class_ids),), -1.0) for lists, _ in texts]
         for batch in self._slide_batches(samples, slides):
             patches_BPD, pooled_BD = self._encode(batch, texts)
@@ -180,9 +195,11 @@ class ClipSegmenter:
                 maps[index].append((table_ND @ patches_PD.T).cpu())
                 found_C = evidence(pooled_D, table_ND, lists, self.settings.presence_evidence).cpu()
                 evidence_C[index] = torch.maximum(evidence_C[index], found_C)
-        return [self._ruled(evidence_C[index], lists, sclip_rule(
-            maps[index], slides[index], lists, self.card.patch, self._logit_scale, self.settings))
-            for index, (lists, _) in enumerate(texts)]
+                if len(maps[index]) == len(slides[index].corners):  # now, since the rule keeps fewer names
+                    rules[index] = sclip_rule(maps[index], slides[index], lists, self.card.patch, self._logit_scale,
+                                              self.settings)
+                    maps[index] = []
+        return [self._ruled(evidence_C[index], lists, rules[index]) for index, (lists, _) in enumerate(texts)]
 
     def _slide_batches(self, samples: Sequence[Sample],
                        slides: Sequence[Slide]) -> Iterator[list[tuple[int, int, NDArray[np.uint8]]]]:
@@ -254,8 +271,11 @@ def load(model_dir: Path, *, device: str = "auto", settings: ClipSettings | None
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{model_dir} has windows of {card.window} and patches of "
                          f"{card.patch} pixels.", "A window is a whole number of patches.",
                          f"lexiseg models verify {model_dir}")
+    numbers = ResclipNumbers(
+        cross_scale=settings.cross_scale, cross_share=settings.cross_share, feedback_scale=settings.feedback_scale,
+        feedback_share=settings.feedback_share, threshold=settings.feedback_threshold)
     encoder = ClipEncoder(card, device=device, variant=settings.variant, batch_size=settings.batch_size,
-                          residual=settings.residual, precision=settings.precision)
+                          residual=settings.residual, precision=settings.precision, numbers=numbers)
     return ClipSegmenter(encoder, settings)
 
 

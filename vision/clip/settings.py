@@ -31,6 +31,16 @@ class ClipSettings:
     """The residual connection and the MLP of the last block; None: as the variant has it."""
     feedback: bool = True
     """`resclip`: the second pass, in which patches of one provisional class attend to each other."""
+    cross_scale: float = 2.0
+    """`resclip`: factor of the last attention, in [0, 100]; these numbers are for PASCAL VOC with background."""
+    cross_share: float = 0.3
+    """`resclip`: of the middle blocks in it, in [0, 1]."""
+    feedback_scale: float = 2.2
+    """`resclip`: factor of the attention's logits in the second pass, in [0, 100]."""
+    feedback_share: float = 0.7
+    """`resclip`: of the provisional classes in them, in [0, 1]."""
+    feedback_threshold: float = 0.5
+    """`resclip`: a pixel whose most probable name is below it counts for the first name, in [0, 1]."""
     ensemble: str = "auto"
     """How the names of one class become one map: `auto` (the model card's), `softmax`, `code`, `mean`, `max`,
     `map-mean`, `mask-vote` or `super+lambda`."""
@@ -115,7 +125,9 @@ class ClipSettings:
             if value is not None and not (_is_number(value, int) and value >= least):
                 raise _invalid(name, value, f"{least}{unit} or more")
         for name, low, high in (("subclass_weight", 0, 1), ("filter_cutoff", -1, 1), ("background_threshold", 0, 1),
-                                ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6)):
+                                ("area_threshold", 0, 1), ("overlap", 0, 0.9), ("presence_sigma", -1e6, 1e6),
+                                ("cross_scale", 0, 100), ("cross_share", 0, 1), ("feedback_scale", 0, 100),
+                                ("feedback_share", 0, 1), ("feedback_threshold", 0, 1)):
             value = getattr(self, name)
             if value is not None and not (_is_number(value, int | float) and low <= value <= high):
                 raise _invalid(name, value, f"from {low} to {high}")

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from parsers.errors import Code, SettingError
-from vision.refine.settings import BILATERAL, SPATIAL
+from vision.refine.enlarge import turn
+from vision.refine.settings import BILATERAL, SPATIAL, method_of_rule
 from vision.windows import FILTERS
 
-METHODS = ("none", "pydensecrf", "torch-crf")
 ITERATIONS = 3
 KERNEL = 7
 """Pixels a side. The published call passes 5 and 3 where OpenCV expects an output array: once each is what happens."""
@@ -46,14 +45,13 @@ class SimSegRule:
     overlap_rule: str = "image"
     morphology: str = "closing"
 
-    def decide(self, image_HW3: NDArray[np.uint8],
-               method: str) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
+    def decide(self, image_HW3: NDArray[np.uint8], refinement: str,
+               device: str) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
         """The winner of every pixel as an index into the class ids, how sure it is in [0, 1], and the class ids, the
-        background first. Sure is the scaled map at the pixel; for the background 1 minus the largest of them. method:
-        `none` leaves the CRF out, `torch-crf` solves it without pydensecrf; raises SettingError for another one."""
-        if method not in METHODS:
-            raise SettingError(Code.SETTING_INVALID, f"refine is {method!r} with the rule simseg.",
-                               f"Allowed: {', '.join(METHODS)}.", "lexiseg segment --help")
+        background first. Sure is the scaled map at the pixel; for the background 1 minus the largest of them.
+        refinement: `none` leaves the CRF out, `torch-crf` solves it without pydensecrf, on the device; raises
+        SettingError for another one."""
+        method = method_of_rule("simseg", refinement)
         height, width = image_HW3.shape[:2]
         picture_SS3 = None if method == "none" else squash(image_HW3, self.side, self.interpolation)
         if picture_SS3 is not None:
@@ -63,7 +61,8 @@ class SimSegRule:
         rows_H, columns_W = nearest(self.side, height), nearest(self.side, width)
         for index, (maps_Mgg, weights_M, score) in enumerate(
                 zip(self.maps_KMgg, self.weights_KM, self.scores, strict=True), start=1):
-            mask_SS, map_SS = self._mask(maps_Mgg[weights_M > 0], weights_M[weights_M > 0], picture_SS3, method)
+            mask_SS, map_SS = self._mask(maps_Mgg[weights_M > 0], weights_M[weights_M > 0], picture_SS3, method,
+                                          device)
             mask_HW, map_HW = (part[np.ix_(rows_H, columns_W)] for part in (mask_SS, map_SS))
             value_HW = mask_HW * (score if self.overlap_rule == "image" else score * map_HW)
             wins_HW = value_HW > best_HW
@@ -73,10 +72,11 @@ class SimSegRule:
         return winner_HW, sure_HW, np.array((0, *self.class_ids), np.uint16)
 
     def _mask(self, maps_Mgg: NDArray[np.float32], weights_M: NDArray[np.float32],
-              picture_SS3: NDArray[np.uint8] | None, method: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+              picture_SS3: NDArray[np.uint8] | None, method: str,
+              device: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """(S, S) mask of one class after the morphology, and its map."""
         maps_MSS = repeat(maps_Mgg, self.side)
-        masks_MSS = [map_SS > 0.5 if picture_SS3 is None else binary_crf(picture_SS3, map_SS, method)
+        masks_MSS = [map_SS > 0.5 if picture_SS3 is None else binary_crf(picture_SS3, map_SS, method, device)
                      for map_SS in maps_MSS]
         share_SS = np.tensordot(weights_M, np.stack(masks_MSS).astype(np.float32), 1)
         voted_SS = share_SS > (0.5 if self.vote == "majority" else 0)
@@ -107,10 +107,11 @@ def nearest(cells: int, pixels: int) -> NDArray[np.intp]:
     return np.minimum(np.floor(np.arange(pixels) * (1 / (pixels / cells))).astype(np.intp), cells - 1)
 
 
-def binary_crf(picture_SS3: NDArray[np.uint8], map_SS: NDArray[np.float32],
-               method: str = "pydensecrf") -> NDArray[np.bool_]:
+def binary_crf(picture_SS3: NDArray[np.uint8], map_SS: NDArray[np.float32], method: str = "pydensecrf",
+               device: str = "cpu") -> NDArray[np.bool_]:
     """(S, S) mask: a fully connected CRF of background and foreground, with probability `map`; distances in pixels of
-    the square picture. Raises MissingPackageError where pydensecrf is asked for and not installed."""
+    the square picture. device: of `torch-crf`. Raises MissingPackageError where pydensecrf is asked for and not
+    installed."""
     pair_2SS = np.stack([1 - map_SS, map_SS]).astype(np.float32)
     if method == "pydensecrf":
         from vision.refine.dense_crf import dense_crf
@@ -121,10 +122,12 @@ def binary_crf(picture_SS3: NDArray[np.uint8], map_SS: NDArray[np.float32],
 
         from vision.refine.torch_crf import mean_field
 
-        refined_2SS = mean_field(
-            torch.from_numpy(picture_SS3.copy())[None], torch.from_numpy(pair_2SS)[None],
-            spatial_sxy=SPATIAL["sxy"], spatial_compat=SPATIAL["compat"], bilateral_sxy=BILATERAL["sxy"],
-            bilateral_srgb=BILATERAL["srgb"], bilateral_compat=BILATERAL["compat"], iterations=ITERATIONS)[0].numpy()
+        with turn(device):
+            refined_2SS = mean_field(
+                torch.from_numpy(picture_SS3.copy())[None], torch.from_numpy(pair_2SS)[None].to(device),
+                spatial_sxy=SPATIAL["sxy"], spatial_compat=SPATIAL["compat"], bilateral_sxy=BILATERAL["sxy"],
+                bilateral_srgb=BILATERAL["srgb"], bilateral_compat=BILATERAL["compat"],
+                iterations=ITERATIONS)[0].cpu().numpy()
     return refined_2SS[1] > refined_2SS[0]
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from vision.clip.ensemble import NameLists
-from vision.clip.sclip_rule import SclipRule
+from vision.clip.sclip_rule import SclipRule, resize
 from vision.clip.settings import ClipSettings
 
 LONGEST = 2048
@@ -92,12 +91,3 @@ def window_corners(size: tuple[int, int], window: tuple[int, int], stride: int) 
 def _starts(pixels: int, window: int, stride: int) -> list[int]:
     count = max(pixels - window + stride - 1, 0) // stride + 1
     return [max(min(index * stride + window, pixels) - window, 0) for index in range(count)]
-
-
-def resize(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(h, w, 3): bilinear between the four nearest pixels, also when it shrinks, as OpenCV does it."""
-    if tuple(image_HW3.shape[:2]) == size:
-        return image_HW3
-    planes_13HW = torch.from_numpy(np.array(image_HW3)).permute(2, 0, 1)[None].float()
-    resized_13hw = F.interpolate(planes_13HW, size, mode="bilinear")
-    return resized_13hw[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()

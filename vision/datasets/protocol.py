@@ -103,8 +103,8 @@ def class_table(name: str) -> ClassTable:
 
 
 def protocol_constants(method: str, dataset: str) -> dict[str, Any]:
-    """What the published code of `method` (sclip, naclip, sc-clip, simseg, llm-supervision) sets for a dataset such as
-    "voc21"; empty where nothing is published."""
+    """What the published code of `method` (sclip, naclip, resclip, sc-clip, simseg,
+    llm-supervision) sets for a dataset such as "voc21"; empty where nothing is published."""
     table = _read("constants").get(method, {})
     return table["common"] | table[dataset] if dataset in table else {}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vision.refine import dense_crf as pydensecrf
-from vision.refine.enlarge import DEVICE_PIXELS, enlarge, enlarge_on, softmax
+from vision.refine.enlarge import CLASS_VALUES, DEVICE_PIXELS, enlarge, enlarge_on, softmax, turn
 from vision.refine.regions import find_regions
 from vision.refine.settings import BILATERAL, METHODS, SPATIAL, RefineSettings, parse_refinement
 from vision.refine.upsample import follow_edges
@@ -47,11 +47,12 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
     pydensecrf compute, `auto`, `cpu`, `cuda` or `cuda:N`. Raises SettingError for another method and
     MissingPackageError where pydensecrf is not installed. The same arguments give the same bytes.
     """
-    method, settings = parse_refinement(method)
+    name, settings = parse_refinement(method)
     if score_map.rule is not None:
-        winner_HW, probability_HW, class_ids_K = score_map.rule.decide(image_HW3, method)
+        place = str(_place(device)) if device != "cpu" and name != "pydensecrf" else "cpu"
+        winner_HW, probability_HW, class_ids_K = score_map.rule.decide(image_HW3, method, place)
     else:
-        winner_HW, probability_HW, class_ids_K = _most_probable(image_HW3, score_map, method, device, settings)
+        winner_HW, probability_HW, class_ids_K = _most_probable(image_HW3, score_map, name, device, settings)
     scores, regions = find_regions(winner_HW, probability_HW, class_ids_K)
     return LabelMap(labels_HW=class_ids_K[winner_HW], scores=scores, regions=regions,
                     confidence_HW=probability_HW.astype(np.float16) if confidence else None)
@@ -141,21 +142,28 @@ def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, ite
     from vision.refine import pamr, torch_crf
 
     place = _place(device)
-    picture_1st3 = torch.from_numpy(picture_st3.copy())[None].to(place)
 
-    def field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
-        maps_1Kst = torch.from_numpy(maps_Kst)[None].to(place)
-        if method == "pamr":
-            refined_1Kst = pamr.pamr(picture_1st3.permute(0, 3, 1, 2).float() / 255, maps_1Kst,
-                                     iterations=_or(iterations, pamr.ITERATIONS))
-        else:
+    def pamr_field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+        with turn(place):
+            picture_13st = torch.from_numpy(picture_st3.copy()).permute(2, 0, 1)[None].to(place).float() / 255
+            weights_1Zst = pamr.neighbour_weights(picture_13st)
+            together = max(1, CLASS_VALUES // maps_Kst[0].size)
+            parts = []
+            for start in range(0, len(maps_Kst), together):
+                maps_1Kst = torch.from_numpy(maps_Kst[start:start + together])[None].to(place)
+                parts.append(pamr.mix(maps_1Kst, weights_1Zst, iterations=_or(iterations, pamr.ITERATIONS))[0].cpu())
+            return torch.cat(parts).numpy()
+
+    def crf_field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
+        with turn(place):
             refined_1Kst = torch_crf.mean_field(
-                picture_1st3, maps_1Kst, spatial_sxy=SPATIAL["sxy"] / stride, spatial_compat=SPATIAL["compat"],
+                torch.from_numpy(picture_st3.copy())[None].to(place), torch.from_numpy(maps_Kst)[None].to(place),
+                spatial_sxy=SPATIAL["sxy"] / stride, spatial_compat=SPATIAL["compat"],
                 bilateral_sxy=BILATERAL["sxy"] / stride, bilateral_srgb=BILATERAL["srgb"],
                 bilateral_compat=BILATERAL["compat"], iterations=_or(iterations, STEPS))
-        return refined_1Kst[0].cpu().numpy()
+            return refined_1Kst[0].cpu().numpy()
 
-    return field
+    return pamr_field if method == "pamr" else crf_field
 
 
 def _or(given: int | None, default: int) -> int:

@@ -10,6 +10,7 @@ part of it.
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,11 @@ ROUNDING = 1e-6
 DEVICE_PIXELS = 16_000_000
 """Of the largest picture that is enlarged on a GPU, which takes about 40 bytes of its memory for each."""
 _on_device = threading.Lock()
-"""One picture at a time: many threads finish pictures."""
+
+
+def turn(device: torch.device | str) -> AbstractContextManager[object]:
+    """What is entered to refine or enlarge there: many threads finish pictures, and the memory of a GPU is for one."""
+    return nullcontext() if str(device) == "cpu" else _on_device
 
 
 def softmax(scores_Chw: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -61,7 +66,7 @@ def enlarge_on(device: torch.device, probabilities_Chw: NDArray[np.float32], hei
     import torch
     from torch.nn.functional import interpolate
 
-    with _on_device:
+    with turn(device):
         given_Chw = torch.from_numpy(probabilities_Chw).to(device)
         best_HW = torch.zeros(height, width, device=device)
         winner_HW = torch.zeros(height, width, dtype=torch.int32, device=device)

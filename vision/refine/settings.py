@@ -9,6 +9,8 @@ from functools import lru_cache
 from parsers.errors import Code, SettingError
 
 METHODS = ("none", "pydensecrf", "pamr", "torch-crf")
+RULE_METHODS = {"softmax": METHODS, "simseg": ("none", "pydensecrf", "torch-crf"), "sclip": ("none", "pamr")}
+"""What can be done under each rule from maps to labels (`ClipSettings.rule`); options belong to `softmax` alone."""
 
 # The dense CRF of SimSeg and LLM-Supervision: deviations sxy in pixels of the image, srgb in steps of 0..255; compat is
 # what it costs two pixels that are alike to differ.
@@ -70,3 +72,18 @@ def parse_refinement(text: str) -> tuple[str, RefineSettings]:
                                f"Options: {', '.join(OPTIONS)}, as name=value; binary is true or false.",
                                f"For example: {method}:stride=1,iterations=5") from None
     return method, RefineSettings(**values)  # type: ignore[arg-type]
+
+
+def method_of_rule(rule: str, text: str) -> str:
+    """The method of a refinement under a rule. Raises SettingError where the rule has no such method, and for options
+    where it does as was published."""
+    method, colon, _ = text.partition(":")
+    parse_refinement(text)
+    if method not in RULE_METHODS[rule]:
+        raise SettingError(Code.SETTING_INVALID, f"refine is {text!r} with the rule {rule}.",
+                           f"Allowed: {', '.join(RULE_METHODS[rule])}.", "lexiseg segment --help")
+    if colon and rule != "softmax":
+        raise SettingError(Code.SETTING_INVALID, f"refine is {text!r} with the rule {rule}.",
+                           f"The rule {rule} has no options of the refinement: it is done as was published.",
+                           f"Try: --refine {method}")
+    return method

@@ -5,6 +5,7 @@ Shapes: E width; P patches.
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import shutil
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from parsers.errors import Code, ModelError
 from parsers.files import pretty_json, sha256_file, write_atomic
 from vision.models import CARD_FILE
-from vision.simseg.network import CONFIG_FILE, SimSeg, SimSegConfig, SimSegTokenizer, config_json, fill
+from vision.simseg.network import CONFIG_FILE, HEAD_WIDTH, SimSeg, SimSegConfig, SimSegTokenizer, config_json, fill
 from vision.simseg.objective import HIGHEST, LOWEST
 
 WEIGHTS = "model.safetensors"
@@ -32,14 +33,19 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE, TEXT = "image_encoder.model.model.", "text_encoder.model."
 BLOCK = {"norm1": "ln_1", "norm2": "ln_2", "attn.qkv": "attn.in_proj", "attn.proj": "attn.out_proj",
          "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
-NEEDED = (
-    IMAGE + "cls_token", IMAGE + "pos_embed", IMAGE + "patch_embed.proj.weight", IMAGE + "patch_embed.proj.bias",
-    IMAGE + "blocks.0.mlp.fc1.bias", TEXT + "embeddings.word_embeddings.weight",
-    TEXT + "embeddings.position_embeddings.weight", TEXT + "embeddings.token_type_embeddings.weight",
-    TEXT + "encoder.layer.0.intermediate.dense.bias", "image_projection.linear.weight",
-    "text_projection.linear.weight", "loss.temperature")
-"""What sizes are read from, and what is rearranged; what else is missing is said when the weights are put in."""
 HALF_LARGEST = torch.finfo(torch.float16).max
+MOST_LOST = 0.1
+"""How far a weight may be from itself in half precision, as a share of its length. Values below 3e-8 become 0, which
+harms a weight that has no larger ones."""
+DIMENSIONS = {
+    IMAGE + "cls_token": 3, IMAGE + "pos_embed": 3, IMAGE + "patch_embed.proj.weight": 4,
+    IMAGE + "patch_embed.proj.bias": 1, IMAGE + "blocks.0.mlp.fc1.bias": 1,
+    TEXT + "embeddings.word_embeddings.weight": 2, TEXT + "embeddings.position_embeddings.weight": 2,
+    TEXT + "embeddings.token_type_embeddings.weight": 2, TEXT + "encoder.layer.0.intermediate.dense.bias": 1,
+    "image_projection.linear.weight": 2, "text_projection.linear.weight": 2}
+"""Of what sizes are read from, and of what is rearranged; the others are compared when the weights are put in."""
+TEMPERATURE = "loss.temperature"
+"""One number, of any dimensions."""
 
 
 def convert_checkpoint(checkpoint: Path, tokenizer: Path, to: Path, *, name: str | None = None,
@@ -121,13 +127,14 @@ def simseg_weights(published: Mapping[str, torch.Tensor], image_size: int, where
             unknown.append(key)
         elif new:
             weights[new] = value.float()
-    lacking = [key for key in NEEDED if key not in published]
+    lacking = [key for key in (*DIMENSIONS, TEMPERATURE) if key not in published]
     if lacking or unknown:
         parts = [f"{kind}: {', '.join(keys[:5])}" + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
                  for kind, keys in (("missing", lacking), ("not known", unknown)) if keys]
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{where} is no SimSeg checkpoint; {'; '.join(parts)}.",
                          "Names such as image_encoder.model.model.cls_token and text_projection.linear.weight.",
                          "Bring simseg.vit-s.pth or simseg.vit-b.pth.")
+    _check(published, image_size, where)
     weights["visual.class_embedding"] = weights["visual.class_embedding"].flatten()
     weights["visual.proj"] = weights["visual.proj"].T
     weights["temperature"] = weights["temperature"].reshape(())
@@ -138,6 +145,43 @@ def simseg_weights(published: Mapping[str, torch.Tensor], image_size: int, where
     return weights
 
 
+def _check(published: Mapping[str, torch.Tensor], image_size: int, where: str) -> None:
+    """Raises ModelError where a weight that is rearranged has another shape than the others ask for, and where any
+    holds what is no finite number."""
+    for key, value in published.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ModelError(Code.MODEL_CORRUPT, f"{key} of {where} holds values that are no finite numbers.",
+                             "Weights of finite numbers.", "Copy it again, or bring the published checkpoint.")
+    for key, count in DIMENSIONS.items():
+        if published[key].ndim != count or published[key].numel() == 0:
+            raise _misshapen(key, published[key], f"{count} dimensions", where)
+    width, _, *sides = published[IMAGE + "patch_embed.proj.weight"].shape
+    if sides[0] != sides[1] or image_size % sides[0]:
+        raise _misshapen(IMAGE + "patch_embed.proj.weight", published[IMAGE + "patch_embed.proj.weight"],
+                         f"square patches, a whole number of them in {image_size} pixels", where)
+    words = TEXT + "embeddings.word_embeddings.weight"
+    text_width = published[words].shape[1]
+    for key, numbers in ((IMAGE + "patch_embed.proj.weight", width), (words, text_width)):
+        if numbers % HEAD_WIDTH:
+            raise _misshapen(key, published[key], f"a width that is a multiple of {HEAD_WIDTH}", where)
+    cells = math.isqrt(published[IMAGE + "pos_embed"].shape[1] - 1)  # a side
+    embedding = len(published["image_projection.linear.weight"])
+    wanted = {
+        IMAGE + "cls_token": (1, 1, width), IMAGE + "patch_embed.proj.weight": (width, 3, *sides),
+        IMAGE + "patch_embed.proj.bias": (width,), IMAGE + "pos_embed": (1, max(cells, 1)**2 + 1, width),
+        "image_projection.linear.weight": (embedding, width), "text_projection.linear.weight": (embedding, text_width)}
+    for key, shape in wanted.items():
+        if tuple(published[key].shape) != shape:
+            raise _misshapen(key, published[key], f"the shape {shape}", where)
+    if published[TEMPERATURE].numel() != 1:
+        raise _misshapen(TEMPERATURE, published[TEMPERATURE], "one number", where)
+
+
+def _misshapen(key: str, value: torch.Tensor, wanted: str, where: str) -> ModelError:
+    return ModelError(Code.MODEL_UNSUPPORTED, f"{key} of {where} has the shape {tuple(value.shape)}.",
+                      f"Here it needs {wanted}.", "Bring simseg.vit-s.pth or simseg.vit-b.pth.")
+
+
 def _new_name(key: str) -> str | None:
     """Our name of a published weight; empty for one that carries nothing, None for one that is not known."""
     fixed = {
@@ -145,7 +189,7 @@ def _new_name(key: str) -> str | None:
         IMAGE + "patch_embed.proj.weight": "visual.conv1.weight", IMAGE + "patch_embed.proj.bias": "visual.conv1.bias",
         IMAGE + "norm.weight": "visual.ln_post.weight", IMAGE + "norm.bias": "visual.ln_post.bias",
         "image_projection.linear.weight": "visual.proj", "text_projection.linear.weight": "text.projection.weight",
-        "loss.temperature": "temperature", TEXT + "embeddings.position_ids": "",
+        TEMPERATURE: "temperature", TEXT + "embeddings.position_ids": "",
         TEXT + "pooler.dense.weight": "", TEXT + "pooler.dense.bias": ""}
     if key in fixed:
         return fixed[key]
@@ -185,10 +229,14 @@ def config_of(weights: Mapping[str, torch.Tensor], image_size: int) -> SimSegCon
 
 
 def _halved(key: str, value: torch.Tensor, checkpoint: Path) -> torch.Tensor:
-    """In half precision. Raises ModelError where a value would become infinite; one that is not 0 stays so."""
+    """In half precision. Raises ModelError where a value would become infinite, or too much of the weight 0."""
     if float(value.abs().max()) > HALF_LARGEST:
         raise ModelError(Code.MODEL_UNSUPPORTED, f"{key} of {checkpoint} has values beyond {HALF_LARGEST:.0f}.",
                          "Values that half precision can hold.", "Convert it in single precision.")
-    return value.half()
+    halved = value.half()
+    if float((halved.double() - value).norm()) > MOST_LOST * float(value.double().norm()):
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{key} of {checkpoint} has values too small for half precision.",
+                         "Values that half precision does not make 0.", "Convert it in single precision.")
+    return halved
 
 
