@@ -1,9 +1,9 @@
 """LLMFormer: `python -m benchmarks.llmformer quality|ablation|speed|camvid`.
 
-quality: a model on pictogram validation scenes of seen names, with descriptions and without; the control; Open mIoU
-with names given and candidate-free; how many ground-truth classes descriptions name. ablation: one switch at a time,
-each variant trained for `--steps` from each of `--seeds`. speed: pictures per second of the decoder with priors and
-without, taken in turn. camvid: mIoU of the validation photographs, and IoU per class.
+quality: a model on pictogram validation scenes of seen names, refined as its card says, with descriptions and without;
+the control; Open mIoU with names given and candidate-free; how many ground-truth classes descriptions name. ablation:
+one switch at a time, each variant trained for `--steps` from each of `--seeds`. speed: pictures per second of the
+decoder with priors and without, taken in turn. camvid: mIoU of the validation photographs, and IoU per class.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vision.llmformer.directory import read_config, read_model
 from vision.llmformer.evaluate_free import evaluate_open
 from vision.llmformer.priors import embed_priors, prior_phrases
 from vision.llmformer.words import load_words
+from vision.models import load_card
 from vision.train.llmformer_priors import Mistakes, scene_rows
 from vision.types import Sample, ScoreMap, Segmenter
 
@@ -53,7 +54,7 @@ VARIANTS = {
 """Name to changes of the training file."""
 
 
-def quality(model: Path, scenes: int, seed: int, file: Path | None) -> list[dict]:
+def quality(model: Path, scenes: int, seed: int, file: Path | None, open_scenes: int) -> list[dict]:
     dataset = PictogramDataset(count=scenes, seed=seed, split="seen")
     file = file or Path(f"runs/llmformer/validation-{seed}.jsonl")
     describe_scenes(dataset, resolve_model(None, "clip").parent / "llava-phi2", file)
@@ -62,13 +63,14 @@ def quality(model: Path, scenes: int, seed: int, file: Path | None) -> list[dict
                   "without": load_segmenter("llmformer", model, settings=LlmformerSettings(priors="none"))}
     rows = []
     for name, segmenter in segmenters.items():
-        run = evaluate(dataset, Telling(segmenter, told), absent=20)
+        run = evaluate(dataset, Telling(segmenter, told), absent=20, refine=load_card(model).refine)
         for group in ("seen", "texture"):
             rows.append({"what": f"{name}, {group} names", "mIoU": percent(run.groups[group].miou),
                          "control": percent(run.control_groups[group].miou)})
     words = load_words(read_config(model).words, model)
     for name, free in (("Open mIoU, names given", False), ("Open mIoU, candidate-free", True)):
-        found = evaluate_open(dataset, segmenters["with descriptions"], words, told.row, free=free, absent=20)
+        found = evaluate_open(dataset, segmenters["with descriptions"], words, told.row, free=free, absent=20,
+                              limit=open_scenes)
         rows.append({"what": name, "mIoU": percent(found.open_miou), "control": ""})
         rows.append({"what": f"{name}: plain mIoU after mapping", "mIoU": percent(found.mapped_miou), "control": ""})
     named = recall(((told.of(dataset.key(i)), dataset.scene(i).names) for i in range(scenes)), dataset.superclasses)
@@ -150,6 +152,7 @@ def main() -> None:
     parser.add_argument("task", choices=("quality", "ablation", "speed", "camvid"))
     parser.add_argument("--model", help="model directory; the pocket LLMFormer if left out")
     parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--open-scenes", type=int, default=500, help="the first so many for Open mIoU, unrefined")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--descriptions", type=Path, help="prepared ones; if left out, runs/llmformer/"
                         "validation-SEED.jsonl, where the pocket LLaVA-Phi2 writes what is missing")
@@ -167,7 +170,7 @@ def main() -> None:
     else:
         model = resolve_model(given.model, "llmformer")
         if given.task == "quality":
-            rows = quality(model, given.scenes, given.seed, given.descriptions)
+            rows = quality(model, given.scenes, given.seed, given.descriptions, given.open_scenes)
         elif given.task == "speed":
             rows = speed(model, given.rounds)
         else:

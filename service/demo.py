@@ -81,6 +81,7 @@ def run(out: Path, model: str | None = None) -> list[EvalRun]:
         specs[LLMFORMER] = JobSpec(
             inputs=(str(scenes / "images"),), vocabulary=fine, out=str(out / LLMFORMER), backend=LLMFORMER,
             model=str(resolve_model(None, LLMFORMER)), overlay=True,
+            refine=usual_refinement(resolve_model(None, LLMFORMER)),
             settings={"descriptions": str(save_descriptions(dataset, scenes).absolute())})
     settings = replace(read_settings(), ledger=str(out.absolute() / "ledger.sqlite"), broker="filesystem")
     clear(settings, [out / name for name in specs])
