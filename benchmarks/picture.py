@@ -8,27 +8,27 @@ from pathlib import Path
 from PIL import Image
 
 CHOSEN = (1, 2, 3, 4, 5, 6)
-SCALE = 2
+JOBS = ("names", "llmformer")
+SCALE, GAP = 2, 8
 
 
 def main() -> None:
-    """Scenes of a finished `lexiseg demo` in the upper row, their overlays by fine names below."""
+    """Scenes of a finished `lexiseg demo` in the first row, their overlays by fine names below, a row for each job."""
     demo, out = Path(sys.argv[1]), Path(sys.argv[2])
-    columns = []
-    for number in CHOSEN:
-        scene = Image.open(demo / "scenes" / "images" / f"scene-{number:02}.png").convert("RGB")
-        overlay = Image.open(demo / "names" / "overlays" / f"scene-{number:02}.png.jpg")
-        scene = scene.resize((SCALE * scene.width, SCALE * scene.height), Image.Resampling.LANCZOS)
-        overlay = overlay.resize((scene.width, overlay.height * scene.width // overlay.width), Image.Resampling.LANCZOS)
-        columns.append((scene, overlay))
-    gap, width = 8, columns[0][0].width
-    height = max(scene.height + gap + overlay.height for scene, overlay in columns)
-    sheet = Image.new("RGB", (len(columns) * (width + gap) - gap, height), "white")
-    for place, (scene, overlay) in enumerate(columns):
-        sheet.paste(scene, (place * (width + gap), 0))
-        sheet.paste(overlay, (place * (width + gap), scene.height + gap))
+    rows = [[Image.open(demo / "scenes" / "images" / f"scene-{number:02}.png").convert("RGB") for number in CHOSEN]]
+    rows += [[Image.open(demo / job / "overlays" / f"scene-{number:02}.png.jpg") for number in CHOSEN] for job in JOBS]
+    width = SCALE * rows[0][0].width
+    rows = [[image.resize((width, image.height * width // image.width), Image.Resampling.LANCZOS) for image in row]
+            for row in rows]
+    heights = [max(image.height for image in row) for row in rows]
+    sheet = Image.new("RGB", (len(CHOSEN) * (width + GAP) - GAP, sum(heights) + GAP * (len(rows) - 1)), "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for place, image in enumerate(row):
+            sheet.paste(image, (place * (width + GAP), top))
+        top += height + GAP
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out, optimize=True)
+    sheet.quantize(256).save(out, optimize=True)
 
 
 if __name__ == "__main__":
