@@ -72,7 +72,7 @@ SAID = names_said(f"mask the {' and the '.join(NAMES)} next to every red box")
 """What the schema of a real request lists."""
 
 
-@pytest.mark.parametrize("schema", [names_schema(3), labels_schema(NAMES), plan_schema(), plan_schema(SAID, SAID)],
+@pytest.mark.parametrize("schema", [names_schema(3), labels_schema(NAMES[2:]), plan_schema(), plan_schema(SAID, SAID)],
                          ids=["names", "labels", "plan", "plan of a request"])
 def test_open_answers_keep_to_the_schema_as_far_as_they_go(chat, schema):
     answer = chat.invoke(_user("Name them."), max_tokens=30, response_format=response_format("x", schema))
