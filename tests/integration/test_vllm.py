@@ -163,15 +163,19 @@ def test_the_same_tokens_as_in_process_and_the_heads_bias_counts(served, picture
     assert [in_process(network, processor, *one) for one in questions] != expected
 
 
-@pytest.mark.parametrize("schema", [choice_schema(NAMES), yes_no_schema()], ids=["choice", "yes-no"])
-def test_a_closed_schema_leaves_no_room_for_anything_else(served, pictures, schema):
+@pytest.mark.parametrize(("schema", "check"), [
+    pytest.param(choice_schema(NAMES), lambda value: set(value["clusters"]) <= set(NAMES), id="choice"),
+    pytest.param(yes_no_schema(), lambda value: value["answer"] in ("yes", "no"), id="yes-no")])
+def test_a_closed_schema_leaves_no_room_for_anything_else(served, pictures, schema, check):
     for number in range(20):
         choice = served.ask("Which?", pictures[number % 3], response_format=response_format("answer", schema),
                             temperature=1.0, seed=number, max_tokens=400)
-        jsonschema.validate(json.loads(choice["message"]["content"]), dict(schema))
+        value = json.loads(choice["message"]["content"])
+        assert value.keys() == schema["properties"].keys() and check(value)
 
 
-@pytest.mark.parametrize("schema", [names_schema(7), labels_schema(NAMES), plan_schema(), plan_schema(SAID, SAID)],
+@pytest.mark.parametrize("schema", [names_schema(7), labels_schema(NAMES[:-1]), plan_schema(),
+                                    plan_schema(SAID, SAID)],
                          ids=["names", "labels", "plan", "plan of a request"])
 def test_an_open_schema_is_enforced_as_far_as_an_answer_goes(served, schema):
     for seed in range(4):
