@@ -15,7 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,12 @@ class Counts:
     relations: int = 0
     told: int = 0
     true: int = 0
+    scenes: int = 0
     textures: int = 0
-    missed: dict[str, int] = field(default_factory=dict)
+    """Found ones; every scene has one, which counts as a thing without attributes."""
 
     def figures(self) -> dict[str, float]:
-        """Shares in [0, 1]."""
+        """Shares in [0, 1]; of drawings alone, too, since textures are easily told."""
         def share(part: int, whole: int) -> float:
             return round(part / max(1, whole), 3)
 
@@ -91,6 +92,9 @@ class Counts:
             "colours": share(self.colours, self.found),
             "relation F1": share(2 * self.true, self.relations + self.told),
             "relation recall": share(self.true, self.relations), "relation precision": share(self.true, self.told),
+            "drawings alone: recall": share(self.found - self.textures, self.things - self.scenes),
+            "drawings alone: precision": share(self.right - self.textures, self.named - self.textures),
+            "drawings alone: attributes exact": share(self.exact - self.textures, self.found - self.textures),
         }
 
 
@@ -105,6 +109,7 @@ def count(scene: Scene, priors: ScenePriors, counts: Counts) -> None:
             best = max(fits, key=lambda k: len(things[k]))
             place[i] = best
             taken.add(best)
+    counts.scenes += 1
     counts.things += len(things)
     counts.found += len(taken)
     counts.named += len(place) + len({name_key(prior.name) for i, prior in enumerate(priors.objects) if i not in place}
@@ -182,7 +187,8 @@ def descriptions(ask: Asker, dataset: PictogramDataset, show: int) -> dict[str, 
             if i < show:
                 print(f"  {texts[i]}\n  = {dataset.scene(i).caption.text}", flush=True)
         found[task] = counts.figures()
-    found["describe-simple"] = {name: found["describe-simple"][name] for name in ("object recall", "object precision")}
+    found["describe-simple"] = {name: share for name, share in found["describe-simple"].items()
+                                if "recall" in name or "precision" in name}
     return found
 
 
