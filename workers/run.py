@@ -138,13 +138,14 @@ def tell_all(free: CandidateFree, inputs: Inputs, on_told: Callable[[int, int], 
     with open_telling(free) as telling:
         budget = budget_of(free.call_limit(len(inputs.items)))
         asked = in_order(lambda item: try_to_tell(telling, item, budget.spend), inputs.items, telling.parallel)
-        for item, said in zip(inputs.items, asked, strict=True):
-            told[item.name] = said
-            if isinstance(said, Exception):
-                failures.append(failure(item.name, said))
-            if allowed is not None and len(failures) > allowed:
-                raise _beyond_allowance(allowed, failures[0])
-            on_told(len(told), len(inputs.items))
+        with closing(asked):  # nobody asks any more when the language model is closed
+            for item, said in zip(inputs.items, asked, strict=True):
+                told[item.name] = said
+                if isinstance(said, Exception):
+                    failures.append(failure(item.name, said))
+                if allowed is not None and len(failures) > allowed:
+                    raise _beyond_allowance(allowed, failures[0])
+                on_told(len(told), len(inputs.items))
         return told, telling.warnings()
 
 
