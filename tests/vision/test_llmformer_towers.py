@@ -18,6 +18,14 @@ VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "n
           "image_size": 42, "patch_size": 14, "model_type": "clip_vision_model"}
 
 
+def tokens_of(tower, images):
+    """What comes out of the last block."""
+    tokens = tower.embed(images)
+    for block in tower.blocks:
+        tokens = tower.run(block, tokens)
+    return tokens
+
+
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory):
     """A directory as LLaVA models have it: the tower's weights below vision_tower.vision_model."""
@@ -59,9 +67,7 @@ def test_the_tower_of_a_llava_directory(llava):
     directory, model = llava
     tower = load_tower(TowerConfig(kind="llava", path=directory.name), 48, directory.parent).eval()
     images = torch.randn(1, 3, 42, 42)
-    tokens = tower.embed(images)
-    for block in tower.blocks:
-        tokens = tower.run(block, tokens)
+    tokens = tokens_of(tower, images)
     torch.testing.assert_close(tokens, model(images).last_hidden_state)
     assert (tower.width, tower.patch, tower.prefix) == (32, 14, 1)
 
@@ -71,9 +77,7 @@ def test_the_text_space_of_a_llava_is_what_its_projector_hands_on(llava, project
     directory, projector = projecting
     tower = load_tower(TowerConfig(kind="llava", path=directory.name), 48, directory.parent).eval()
     images = torch.randn(1, 3, 42, 42)
-    tokens = tower.embed(images)
-    for block in tower.blocks:
-        tokens = tower.run(block, tokens)
+    tokens = tokens_of(tower, images)
     seen = llava[1](images, output_hidden_states=True).hidden_states[-2]
     torch.testing.assert_close(tokens, seen)
     torch.testing.assert_close(tower.text_space(tokens), projector(seen[:, 1:]))
@@ -115,6 +119,8 @@ def test_another_encoder_than_the_one_of_training_is_refused(llava, projecting):
     pinned = TowerConfig(kind="llava", path=directory.name)
     digest = load_tower(pinned, 48, directory.parent).digest
     load_tower(pinned.model_copy(update={"digest": digest}), 48, directory.parent)
+    assert digest != load_tower(TowerConfig(kind="llava", path=projecting[0].name), 48, projecting[0].parent).digest, \
+        "the projector counts, too"
     with pytest.raises(ModelError, match="the model was trained with 0000"):
         load_tower(pinned.model_copy(update={"digest": "0" * 64}), 48, directory.parent)
 
@@ -152,9 +158,7 @@ def test_positions_of_the_window_of_the_specification():
 def test_the_tower_of_an_open_clip_directory(tiny_clip):
     tower = load_tower(TowerConfig(kind="open_clip", path="tiny"), 32, tiny_clip.parent).eval()
     images = torch.randn(2, 3, 32, 32)
-    tokens = tower.embed(images)
-    for block in tower.blocks:
-        tokens = tower.run(block, tokens)
+    tokens = tokens_of(tower, images)
     visual = tower.visual
     torch.testing.assert_close(visual.ln_post(tokens)[:, 0] @ visual.proj, visual(images))
     assert tower.embed(torch.randn(1, 3, 48, 64)).shape == (1, 1 + 6 * 8, 32)
@@ -167,9 +171,7 @@ def test_a_timm_tower_at_its_own_size():
     config = TowerConfig(kind="timm", name="vit_tiny_patch16_224", options=options, frozen=False)
     tower = load_tower(config, 64, None).eval()
     images = torch.randn(1, 3, 64, 64)
-    tokens = tower.embed(images)
-    for block in tower.blocks:
-        tokens = tower.run(block, tokens)
+    tokens = tokens_of(tower, images)
     torch.testing.assert_close(tokens, tower.model.forward_features(images))
     assert tower.embed(torch.randn(1, 3, 96, 64)).shape == (1, 1 + 6 * 4, 32)
 

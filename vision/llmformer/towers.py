@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from parsers.errors import Code, ModelError
+from parsers.files import sha256_bytes
 from vision.llmformer.config import TowerConfig
 from vision.models import OPENAI_MEAN, OPENAI_STD
 
@@ -103,7 +104,9 @@ class LlavaTower(Tower):
             config = json.loads((directory / "config.json").read_bytes())
             settings = config["vision_config"]
             self.model = CLIPVisionModel(CLIPVisionConfig(**settings))
-            weights, self.digest = _llava_weights(directory, LLAVA_TOWER)
+            weights, digest = _llava_weights(directory, LLAVA_TOWER)
+            projector, of_projector = _llava_weights(directory, LLAVA_PROJECTOR)
+            self.digest = sha256_bytes(f"{digest} {of_projector}".encode())
             if not weights:
                 raise ModelError(Code.MODEL_INCOMPLETE, f"{directory} has no weights named vision_tower.*.",
                                  "Safetensors of a LLaVA model.", "Copy it again from its source.")
@@ -115,7 +118,7 @@ class LlavaTower(Tower):
                                  "One layer.", "Several layers side by side are not read here.")
             self.used = layer if layer >= 0 else depth + 1 + layer
             self.projector = nn.Sequential()
-            if (projector := _llava_weights(directory, LLAVA_PROJECTOR)[0]):
+            if projector:
                 self.projector = nn.Sequential(_linear(projector, "linear_1"), ACT2FN[config.get(
                     "projector_hidden_act", "gelu")], _linear(projector, "linear_2"))
                 self.text_width = len(projector["linear_2.weight"])
