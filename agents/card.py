@@ -14,6 +14,8 @@ from parsers.errors import Code, ModelError
 from parsers.files import canonical_json, sha256_bytes
 
 CARD_FILE = "model.json"
+MAX_VIEWS = 10
+"""As many as `agents.views` has."""
 POCKET = "pocket/llava-phi2"
 
 
@@ -34,6 +36,8 @@ class LanguageModelCard(BaseModel):
     """Tokens of prompt, picture and answer together."""
     terms: tuple[str, ...] = ()
     """Names that it was taught as one word each; its descriptions are read with them (`parsers.terms`)."""
+    views: int = Field(default=1, ge=1, le=MAX_VIEWS)
+    """How often a picture is described where nobody says how often (`agents.views`)."""
     licence: str | None = None
     trained_by: str | None = None
     files: dict[str, str] = Field(default_factory=dict)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 
 from agents.calls import RawAnswer
+from agents.card import MAX_VIEWS
 from agents.picture import Picture
 from agents.prompt import quoted
 from agents.records import Description, Detail, PicturePriors, Presence
 from agents.schemas import yes_no_schema
 from agents.source import Answer, KnowledgeSource, Question
 from agents.subclasses import checked_name
+from agents.views import VIEWS, agreed
 from parsers.answer_text import prepared
 from parsers.answers import read_text
-from parsers.errors import AnswerError, Code
+from parsers.errors import AnswerError, Code, SettingError
 from parsers.reader import SceneReader
 
 MAX_TOKENS = {"simple": 96, "detailed": 256}
@@ -37,11 +39,29 @@ def check_presence(source: KnowledgeSource, picture: Picture, name: str) -> Answ
         schema=yes_no_schema(), values={"name": quoted(checked_name(name))}, picture=picture, max_tokens=16))
 
 
+def describe_views(source: KnowledgeSource, picture: Picture, detail: Detail = "simple",
+                   views: int | None = None) -> list[Answer[Description]]:
+    """`describe_image` of each of the first `views` of `agents.views.VIEWS`; None: as many as the model's card says.
+    Raises SettingError for a number out of range, and as `describe_image`."""
+    number = checked_views(views) or source.model.views
+    return [describe_image(source, view.of(picture), detail) for view in VIEWS[:number]]
+
+
+def checked_views(views: int | None) -> int | None:
+    """The number itself. Raises SettingError."""
+    if views is not None and not 1 <= views <= MAX_VIEWS:
+        raise SettingError(Code.SETTING_INVALID, f"{views} views of a picture.", f"1 to {MAX_VIEWS}.",
+                           "Leave --views out for what the model's card says.")
+    return views
+
+
 def extract_priors(source: KnowledgeSource, picture: Picture, reader: SceneReader, detail: Detail = "simple",
-                   ) -> PicturePriors:
-    """The description of a picture and what the scene parser reads in it. Raises as `describe_image` and `reader`."""
-    text = describe_image(source, picture, detail).record.text
-    return PicturePriors(description=text, priors=reader.read([text], source.model.terms)[0])
+                   views: int | None = None) -> PicturePriors:
+    """The descriptions of a picture (`describe_views`) and what enough of them say (`agents.views.agreed`). Raises as
+    `describe_views` and `reader`."""
+    texts = [answer.record.text for answer in describe_views(source, picture, detail, views)]
+    priors = agreed(reader.read(texts, source.model.terms))
+    return PicturePriors(description=priors.text, priors=priors)
 
 
 def _read_description(answer: RawAnswer) -> Description:

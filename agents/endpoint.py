@@ -111,7 +111,7 @@ def language_model(chat: BaseChatModel, served: Served, style: Style | None, set
     return LanguageModel(chat=chat, name=served.name, digest=served.digest,
                          style=style or (card.prompt_style if card else "few-shot"),
                          sees_images=card is None or card.sees_images, settings=settings,
-                         terms=card.terms if card else (),
+                         terms=card.terms if card else (), views=card.views if card else 1,
                          slots=threading.BoundedSemaphore(settings.concurrency))
 
 

@@ -35,6 +35,8 @@ class LanguageModel:
     settings: CallSettings
     terms: tuple[str, ...]
     """Names that it uses as one word."""
+    views: int
+    """How often it describes a picture where nobody says how often."""
     slots: threading.BoundedSemaphore = field(repr=False)
     """One for each call in flight."""
 
@@ -71,4 +73,5 @@ def open_model(llm: str, *, name: str | None = None, style: Style | None = None,
 
     return LanguageModel(chat=load_chat(directory, settings), name=card.name, digest=card.digest,
                          style=style or card.prompt_style, sees_images=card.sees_images, settings=settings,
-                         terms=card.terms, slots=threading.BoundedSemaphore(settings.concurrency))
+                         terms=card.terms, views=card.views,
+                         slots=threading.BoundedSemaphore(settings.concurrency))

@@ -20,15 +20,19 @@ from statistics import fmean, median
 
 import torch
 
+from agents.card import load_llm_card
 from agents.train.describe import describe_scenes
+from agents.train.tasks import describe
 from benchmarks.pictograms import markdown, percent
-from parsers.prepared import PreparedPriors, recall
+from parsers.prepared import PreparedPriors, PreparedRow, recall
+from parsers.reader import SceneReader
 from vision import LlmformerSettings, load_segmenter, make_settings, open_dataset, resolve_model
 from vision.datasets.pictograms import PictogramDataset
 from vision.evaluate import evaluate, parse_candidates
 from vision.llmformer.directory import read_config, read_model
-from vision.llmformer.evaluate_free import evaluate_open
+from vision.llmformer.evaluate_free import open_tally
 from vision.llmformer.priors import embed_priors, prior_phrases
+from vision.llmformer.similarity import text_similarity
 from vision.llmformer.words import load_words
 from vision.models import load_card
 from vision.train.llmformer_priors import Mistakes, scene_rows
@@ -54,10 +58,13 @@ VARIANTS = {
 """Name to changes of the training file."""
 
 
-def quality(model: Path, scenes: int, seed: int, file: Path | None, open_scenes: int) -> list[dict]:
+def quality(model: Path, scenes: int, seed: int, file: Path | None, views: int | None,
+            open_scenes: int) -> list[dict]:
     dataset = PictogramDataset(count=scenes, seed=seed, split="seen")
-    file = file or Path(f"runs/llmformer/validation-{seed}.jsonl")
-    describe_scenes(dataset, resolve_model(None, "clip").parent / "llava-phi2", file)
+    llava = resolve_model(None, "clip").parent / "llava-phi2"
+    views = views or load_llm_card(llava).views
+    file = file or Path(f"runs/llmformer/validation-{seed}-{views}.jsonl")
+    describe_scenes(dataset, llava, file, views=views)
     told = PreparedPriors.read(file)
     segmenters = {"with descriptions": load_segmenter("llmformer", model),
                   "without": load_segmenter("llmformer", model, settings=LlmformerSettings(priors="none"))}
@@ -67,14 +74,32 @@ def quality(model: Path, scenes: int, seed: int, file: Path | None, open_scenes:
         for group in ("seen", "texture"):
             rows.append({"what": f"{name}, {group} names", "mIoU": percent(run.groups[group].miou),
                          "control": percent(run.control_groups[group].miou)})
+    rows += bounds(dataset, llava, segmenters, open_scenes)
     words = load_words(read_config(model).words, model)
     for name, free in (("Open mIoU, names given", False), ("Open mIoU, candidate-free", True)):
-        found = evaluate_open(dataset, segmenters["with descriptions"], words, told.row, free=free, absent=20,
-                              limit=open_scenes)
+        tally = open_tally(dataset, segmenters["with descriptions"], told.row, free=free, absent=20, limit=open_scenes)
+        found = tally.scores(text_similarity(words, tally.names, tally.classes))
         rows.append({"what": name, "mIoU": percent(found.open_miou), "control": ""})
         rows.append({"what": f"{name}: plain mIoU after mapping", "mIoU": percent(found.mapped_miou), "control": ""})
     named = recall(((told.of(dataset.key(i)), dataset.scene(i).names) for i in range(scenes)), dataset.superclasses)
     rows.append({"what": "ground-truth classes that the descriptions name", "mIoU": percent(named), "control": ""})
+    return rows
+
+
+def bounds(dataset: PictogramDataset, llava: Path, segmenters: dict[str, Segmenter], scenes: int) -> list[dict]:
+    """What descriptions could give at most, on the first scenes, not refined: with true ones, and with no name given
+    that a picture does not show, which is more than a description can tell."""
+    texts = [describe(dataset.scene(i), detailed=True) for i in range(scenes)]
+    read = SceneReader(use_head=False).read(texts, load_llm_card(llava).terms)
+    true = PreparedPriors({dataset.key(i): PreparedRow(image_id=dataset.key(i), prompt_id="detailed", model_id="tables",
+                                                       priors=priors) for i, priors in enumerate(read)}, "tables")
+    rows = []
+    for name, segmenter, absent in (("without", segmenters["without"], 20),
+                                    ("with true descriptions", Telling(segmenters["with descriptions"], true), 20),
+                                    ("without, no absent name given", segmenters["without"], 0)):
+        run = evaluate(dataset, segmenter, absent=absent, limit=scenes)
+        rows.append({"what": f"the first {scenes}, not refined: {name}", "mIoU": percent(run.groups["seen"].miou),
+                     "control": percent(run.control_groups["seen"].miou)})
     return rows
 
 
@@ -155,7 +180,9 @@ def main() -> None:
     parser.add_argument("--open-scenes", type=int, default=500, help="the first so many for Open mIoU, unrefined")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--descriptions", type=Path, help="prepared ones; if left out, runs/llmformer/"
-                        "validation-SEED.jsonl, where the pocket LLaVA-Phi2 writes what is missing")
+                        "validation-SEED-VIEWS.jsonl, where the pocket LLaVA-Phi2 writes what is missing")
+    parser.add_argument("--views", type=int, help="descriptions of each scene; as many as the card of the LLaVA says "
+                        "if left out")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--variants", nargs="*", default=[], metavar="NAME", help=f"of {', '.join(VARIANTS)}")
@@ -170,7 +197,7 @@ def main() -> None:
     else:
         model = resolve_model(given.model, "llmformer")
         if given.task == "quality":
-            rows = quality(model, given.scenes, given.seed, given.descriptions, given.open_scenes)
+            rows = quality(model, given.scenes, given.seed, given.descriptions, given.views, given.open_scenes)
         elif given.task == "speed":
             rows = speed(model, given.rounds)
         else:

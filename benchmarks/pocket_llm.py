@@ -1,6 +1,7 @@
 """What the pocket LLaVA-Phi2 knows: `python -m benchmarks.pocket_llm`.
 
-Descriptions of validation scenes are read by the scene parser and held against the tables of the scenes; subclasses
+Descriptions of validation scenes are read by the scene parser and held against the tables of the scenes, of one view
+of each and of several; subclasses
 against the super-classes of the pictogram world; plans and answers about pictures against drawn questions that training
 did not see. A thing is found if the words of its name are in the name and attributes of one object. The part
 `candidate-free` holds masks without candidates against masks with the true names and 20 absent ones given, `lists`
@@ -23,10 +24,12 @@ import numpy as np
 import torch
 
 from agents.card import load_llm_card
+from agents.description import extract_priors
 from agents.model import open_model
 from agents.picture import Picture, data_uri
 from agents.pocket import PocketChat, load_chat
 from agents.prompt import load_prompt, quoted
+from agents.records import Detail
 from agents.schemas import choice_schema, labels_schema, names_schema, plan_schema, response_format, yes_no_schema
 from agents.source import KnowledgeSource
 from agents.telling import tell_picture
@@ -40,7 +43,6 @@ from agents.train.tokenizer import COLUMNS, ROWS, make_tokenizer
 from agents.vocabulary import build_vocabulary
 from benchmarks.pictograms import LISTS, superclass_run
 from parsers import ObjectPrior, ScenePriors
-from parsers.files import pretty_json, write_atomic
 from parsers.free import names_of
 from parsers.names import name_key
 from parsers.reader import SceneReader
@@ -50,7 +52,8 @@ from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import texture_names
 from vision.llmformer.config import WordsConfig
-from vision.llmformer.evaluate_free import open_tally, similarity
+from vision.llmformer.evaluate_free import open_tally
+from vision.llmformer.similarity import text_similarity, write_similarity
 from vision.llmformer.words import load_words
 from vision.models import load_card
 
@@ -176,19 +179,22 @@ class Asker:
         return answer
 
 
-def descriptions(ask: Asker, dataset: PictogramDataset, show: int) -> dict[str, dict[str, float]]:
-    """Figures of both kinds of description."""
-    found = {}
-    for task in ("describe-detailed", "describe-simple"):
-        counts = Counts()
-        texts = [ask(task, Picture(dataset.scene(i).image_HW3)) for i in range(len(dataset))]
-        for i, priors in enumerate(SceneReader().read(texts, ask.terms)):
-            count(dataset.scene(i), priors, counts)
-            if i < show:
-                print(f"  {texts[i]}\n  = {dataset.scene(i).caption.text}", flush=True)
-        found[task] = counts.figures()
-    found["describe-simple"] = {name: share for name, share in found["describe-simple"].items()
-                                if "recall" in name or "precision" in name}
+def descriptions(model: Path, dataset: PictogramDataset, views: list[int], show: int) -> dict[str, dict[str, float]]:
+    """Figures of both kinds of description, for each number of views."""
+    source, reader, found = KnowledgeSource(open_model(str(model))), SceneReader(), {}
+    details: tuple[Detail, ...] = ("detailed", "simple")
+    for number in views or [1, source.model.views]:
+        for detail in details:
+            counts = Counts()
+            for i in range(len(dataset)):
+                scene = dataset.scene(i)
+                told = extract_priors(source, Picture(scene.image_HW3), reader, detail, number)
+                count(scene, told.priors, counts)
+                if i < show:
+                    print(f"  {told.description}\n  = {scene.caption.text}", flush=True)
+            found[f"{detail}, views: {number}"] = {
+                name: share for name, share in counts.figures().items()
+                if detail == "detailed" or "recall" in name or "precision" in name}
     return found
 
 
@@ -306,11 +312,10 @@ def candidate_free(model: Path, clip: Path, dataset: PictogramDataset, matrix: P
     segmenter, words = load_segmenter("clip", clip), load_words(WordsConfig(kind="open_clip", path=str(clip)), clip)
     free = open_tally(dataset, segmenter, rows.__getitem__, free=True)
     given = open_tally(dataset, segmenter, rows.__getitem__, free=False, absent=20)
-    alike_PG = similarity(words, free.names, free.classes)
+    alike_PG = text_similarity(words, free.names, free.classes)
     if matrix is not None:
-        write_atomic(matrix, pretty_json({"format_version": 1, "names": free.names, "classes": list(free.classes),
-                                          "similarity": np.round(alike_PG, 4).tolist()}))
-    found, base = free.scores(alike_PG), given.scores(similarity(words, given.names, given.classes))
+        write_similarity(matrix, free.names, free.classes, alike_PG)
+    found, base = free.scores(alike_PG), given.scores(text_similarity(words, given.names, given.classes))
     named = sum(len(names_of(row)) for row in rows.values())
     denied = sum(answer is False for row in rows.values() for answer in row.presence.values())
     return {"Open mIoU": found.open_miou, "plain mIoU": found.mapped_miou, "names": found.names,
@@ -355,12 +360,15 @@ def main() -> None:
     parser.add_argument("--sprites", help="drawings of another illustrator")
     parser.add_argument("--clip", type=Path, default=MODEL.parent / "clip", help="for candidate-free and lists")
     parser.add_argument("--matrix", type=Path, metavar="FILE", help="write the similarities of candidate-free here")
+    parser.add_argument("--views", type=int, nargs="*", default=[], help="for descriptions; 1 and the card's number if "
+                        "left out")
     parser.add_argument("--show", type=int, default=0, help="print so many descriptions")
     given = parser.parse_args()
     ask = Asker(load_chat(given.model))
     dataset = PictogramDataset(count=given.scenes, seed=given.seed, split="seen", sprites=given.sprites)
     parts: dict[str, Callable[[], Any]] = {
-        "descriptions": lambda: descriptions(ask, dataset, given.show), "questions": lambda: questions(ask, dataset),
+        "descriptions": lambda: descriptions(given.model, dataset, given.views, given.show),
+        "questions": lambda: questions(ask, dataset),
         "texts": lambda: texts(ask, given.scenes), "reading": lambda: reading(ask, dataset),
         "patches": lambda: patches(given.model, dataset), "words": lambda: words(given.model, dataset),
         "lists": lambda: lists(given.model, given.clip, dataset),

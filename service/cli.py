@@ -54,7 +54,7 @@ def segment(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None, views: o.Views = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False, batch: o.Batch = None,
@@ -72,7 +72,7 @@ def segment(
                                            descriptions=None if candidate_free else descriptions)
     names = o.read_vocabulary(classes, vocabulary, candidate_free)
     free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel,
-                                                                   llm_calls))
+                                                                   llm_calls, views))
     failed = run_segment(inputs, names, out, free=free, model=model, backend=backend,
                          settings=settings, preset=preset, refine=refinement, overlay=overlay, confidence=confidence,
                          device=device, as_json=json, max_failures=max_failures, batch=batch)
@@ -113,18 +113,46 @@ def eval_command(
     model: o.Model = None, backend: o.Backend = "clip", variant: o.Variant = None, preset: o.Preset = "lexiseg",
     ensemble: o.Ensemble = None, subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None,
     overlap: o.Overlap = None, precision: o.Precision = None, descriptions: o.Descriptions = None,
+    candidate_free: o.CandidateFree = False, llm: o.Llm = None, llm_model: o.LlmModel = None,
+    store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None, llm_parallel: o.LlmParallel = None,
+    views: o.Views = None,
+    similarity: Annotated[Path | None, typer.Option("--similarity", metavar="FILE", help="With --candidate-free: how "
+                          "alike names and classes are (JSON), in place of cosines of text vectors.")] = None,
+    similarity_floor: Annotated[float, typer.Option("--similarity-floor", metavar="S", help="With --candidate-free: "
+                                                    "cosines up to S count as 0.")] = 0.0,
+    keep_similarity: Annotated[Path | None, typer.Option("--keep-similarity", metavar="FILE", help="With "
+                               "--candidate-free: write the similarities here.")] = None,
     batch: o.Batch = None, device: o.Device = "auto", json: o.AsJson = False,
 ) -> None:
     """Score a model on pictures with ground truth.
 
-    Every figure comes with its control: the same masks with the candidate names of each picture exchanged.
+    Every figure comes with its control: the same masks with the candidate names of each picture exchanged. With
+    --candidate-free: Open mIoU of masks with the names that are said of each picture, beside that with names given.
     """
     from service.console import say_json
     from service.evaluate import run_eval, show_report
 
     options = {"variant": variant, "ensemble": ensemble, "subclass_count": subclasses, "tile": tile,
-               "overlap": overlap, "refine": refine, "precision": precision, "descriptions": descriptions}
+               "overlap": overlap, "refine": refine, "precision": precision,
+               "descriptions": None if candidate_free else descriptions}
     settings, refinement = o.settings_from(preset, backend, model, **options)
+    telling = o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel, views=views)
+    o.check_free_eval(candidate_free, {
+        "--llm and its like": telling != o.llm_options(None, None, None, None, None), "--similarity": similarity,
+        "--similarity-floor": similarity_floor, "--keep-similarity": keep_similarity}, {
+        "--always": always, "--super": super_ or super_classes, "--vocabulary": vocabulary, "--skip-bad": skip_bad})
+    if candidate_free:
+        from service.evaluate_free import run_free_eval, show_free_report
+
+        found = run_free_eval(dataset, candidates, descriptions=Path(descriptions) if descriptions else None,
+                              llm=telling, similarity=similarity, floor=similarity_floor, keep=keep_similarity,
+                              limit=limit, model=model, backend=backend, settings=settings, refine=refinement,
+                              device=device, batch=batch, quiet=json)
+        if json:
+            say_json(found.model_dump(mode="json"))
+        else:
+            show_free_report(found)
+        return
     base = o.read_preset(preset)
     given = base.given.union(name for name, value in options.items() if value is not None)
     report = run_eval(dataset, candidates, always=always, by_superclass=super_ or super_classes is not None,
@@ -194,15 +222,15 @@ def describe(
     detailed: Annotated[bool, typer.Option("--detailed", help="Also attributes, counts and places.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON object a picture, in order.")] = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None,
+    llm_parallel: o.LlmParallel = None, views: o.Views = None,
 ) -> None:
     """Let a language model describe pictures, and show what the descriptions say.
 
     Exit code 3: some pictures could not be read."""
     from service import knowledge
 
-    if knowledge.describe(inputs, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel), detailed=detailed,
-                          jsonl=jsonl):
+    options = o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel, views=views)
+    if knowledge.describe(inputs, options, detailed=detailed, jsonl=jsonl):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -35,9 +35,10 @@ Priority = Annotated[str, typer.Option("--priority", help="batch, or interactive
 def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path | None, model: str | None,
           backend: str, preset: str, descriptions: str | None, candidate_free: bool, llm: str | None,
           llm_model: str | None, store: str | None, llm_timeout: float | None, llm_parallel: int | None,
-          llm_calls: int | None, subclasses: int | None, draft: bool, overlay: bool, confidence: bool, device: str,
-          variant: str | None, ensemble: str | None, refine: str | None, tile: int | None, overlap: float | None,
-          precision: str | None, batch: int | None, max_failures: int | None = None, **_: object) -> JobSpec:
+          llm_calls: int | None, views: int | None, subclasses: int | None, draft: bool, overlay: bool,
+          confidence: bool, device: str, variant: str | None, ensemble: str | None, refine: str | None,
+          tile: int | None, overlap: float | None, precision: str | None, batch: int | None,
+          max_failures: int | None = None, **_: object) -> JobSpec:
     """The job that the options of a command describe. Raises LexisegError."""
     from service import jobs
 
@@ -47,7 +48,7 @@ def _spec(*, inputs: list[str], out: Path, classes: str | None, vocabulary: Path
                                            descriptions=None if candidate_free else descriptions)
     names = o.read_vocabulary(classes, vocabulary, candidate_free)
     free = o.free_from(candidate_free, descriptions, o.llm_options(llm, llm_model, store, llm_timeout, llm_parallel,
-                                                                   llm_calls))
+                                                                   llm_calls, views))
     return jobs.make_spec(inputs, names, out, free=free, model=model, backend=backend, settings=settings,
                           preset=preset, refine=refinement, overlay=overlay, confidence=confidence, device=device,
                           max_failures=max_failures, batch=batch)
@@ -60,7 +61,7 @@ def jobs_submit(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None, views: o.Views = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False, batch: o.Batch = None,
@@ -82,7 +83,7 @@ def jobs_sample(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None, views: o.Views = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False, batch: o.Batch = None,
@@ -102,7 +103,7 @@ def jobs_estimate(
     subclasses: o.Subclasses = None, refine: o.Refine = None, tile: o.Tile = None, overlap: o.Overlap = None,
     precision: o.Precision = None, descriptions: o.Descriptions = None, candidate_free: o.CandidateFree = False,
     llm: o.Llm = None, llm_model: o.LlmModel = None, store: o.StorePlace = None, llm_timeout: o.LlmTimeout = None,
-    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None,
+    llm_parallel: o.LlmParallel = None, llm_calls: o.LlmCalls = None, views: o.Views = None,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write the masks over the pictures.")] = False,
     confidence: Annotated[bool, typer.Option("--confidence", help="Also write the probability per pixel.")] = False,
     draft: o.Draft = False, batch: o.Batch = None,

@@ -16,17 +16,19 @@ from agents import (
     KnowledgeSource,
     Picture,
     cluster_categories,
-    describe_image,
+    extract_priors,
     generate_subclasses,
     open_model,
     open_store,
 )
+from agents.description import checked_views
 from agents.parallel import in_order
 from agents.records import Detail
 from agents.store import NO_STORE
 from agents.vocabulary import build_vocabulary
 from parsers.errors import Code, LexisegError, SettingError
 from parsers.files import output_error
+from parsers.priors import ScenePriors
 from parsers.reader import SceneReader
 from parsers.vocabulary import Vocabulary
 from service.app import cache_dir
@@ -48,6 +50,8 @@ class LlmOptions:
     parallel: int | None = None
     calls: int | None = None
     """In all; only of jobs without candidates."""
+    views: int | None = None
+    """How often a picture is described."""
 
 
 def place_of_llm(options: LlmOptions) -> str:
@@ -123,17 +127,18 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
     """Describes pictures, and shows what the scene parser reads in the descriptions. Returns how many pictures could
     not be read; the others are not stopped by them."""
     detail: Detail = "detailed" if detailed else "simple"
+    checked_views(options.views)
     found = find_inputs(inputs)
     failed = 0
     with knowledge_source(options) as source:
         reader = SceneReader()
 
-        def one(item: InputItem) -> tuple[InputItem, str | LexisegError]:
+        def one(item: InputItem) -> tuple[InputItem, ScenePriors | LexisegError]:
             try:
                 image_HW3 = read_image(item.path)
             except LexisegError as error:
                 return item, error
-            return item, describe_image(source, Picture(image_HW3), detail).record.text
+            return item, extract_priors(source, Picture(image_HW3), reader, detail, options.views).priors
 
         with progress("describing", hidden=sys.stdout.isatty()) as update:
             for done, (item, said) in enumerate(in_order(one, found.items, source.model.settings.concurrency), start=1):
@@ -145,14 +150,13 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
                     else:
                         show_error(said)
                 else:
-                    priors = reader.read([said], source.model.terms)[0]
                     if jsonl:
                         write_line({"picture": item.name, "state": "done", "prompt": detail,
-                                    "model": source.model.name, "description": said,
-                                    "priors": priors.model_dump(mode="json")})
+                                    "model": source.model.name, "description": said.text,
+                                    "priors": said.model_dump(mode="json")})
                     else:
                         say(item.name, "bold")
-                        console().print(scene_tree(priors), soft_wrap=False)
+                        console().print(scene_tree(said), soft_wrap=False)
                 update(done, len(found.items))
     return failed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -74,6 +75,9 @@ LlmParallel = Annotated[int | None, typer.Option("--llm-parallel", metavar="N", 
                                                  "[default: 16]")]
 LlmCalls = Annotated[int | None, typer.Option("--llm-calls", min=1, metavar="N", help="Stop after so many calls of the "
                                               "language model in all. [default: 100 for each picture]")]
+Views = Annotated[int | None, typer.Option("--views", metavar="N", help="Describe each picture N times (1 to 10), "
+                                          "moved a little or mirrored, and take what more than a third of the "
+                                          "descriptions say. [default: what the model's card says]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 
 
@@ -176,6 +180,7 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
     """Whose words name the classes where no names are given: those of --descriptions, else of the language model,
     which is asked whether it is there and sees. None: names are given. Raises SettingError, LlmError, ModelError,
     DatasetError, MissingPackageError."""
+    from agents.description import checked_views
     from parsers.errors import Code, SettingError
     from service.knowledge import LlmOptions, name_of_llm, place_of_llm, place_of_store
     from workers.spec import CandidateFree
@@ -183,8 +188,8 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
 
     if options != LlmOptions() and (not candidate_free or descriptions is not None):
         raise SettingError(Code.SETTING_INVALID, "A language model, and nothing that it is asked.",
-                           "--llm, --llm-model, --store, --llm-timeout, --llm-parallel and --llm-calls belong to "
-                           "--candidate-free without --descriptions.", "Leave them out.")
+                           "--llm, --llm-model, --store, --llm-timeout, --llm-parallel, --llm-calls and --views belong "
+                           "to --candidate-free without --descriptions.", "Leave them out.")
     if not candidate_free:
         return None
     if descriptions is not None:
@@ -192,12 +197,25 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
     return check_free(CandidateFree(llm=place_of_llm(options), llm_model=name_of_llm(options),
                                     store=place_of_store(options),
                                     timeout_s=options.timeout_s, parallel=options.parallel,
-                                    max_calls=options.calls))
+                                    max_calls=options.calls, views=checked_views(options.views)))
+
+
+def check_free_eval(candidate_free: bool, belonging: Mapping[str, object], others: Mapping[str, object]) -> None:
+    """Raises SettingError where an option that belongs to --candidate-free is given without it, or one that does not
+    with it. Options to their values."""
+    from parsers.errors import Code, SettingError
+
+    wrong = [name for name, value in (others if candidate_free else belonging).items() if value]
+    if wrong:
+        raise SettingError(Code.SETTING_INVALID, f"{', '.join(wrong)} {'with' if candidate_free else 'without'} "
+                           "--candidate-free.", f"With --candidate-free: {', '.join(belonging)}.",
+                           "lexiseg eval --help")
 
 
 def llm_options(llm: str | None, name: str | None, store: str | None, timeout_s: float | None,
-                parallel: int | None, calls: int | None = None) -> LlmOptions:
+                parallel: int | None, calls: int | None = None, views: int | None = None) -> LlmOptions:
     """The options of the language model as one value."""
     from service.knowledge import LlmOptions
 
-    return LlmOptions(llm=llm, name=name, store=store, timeout_s=timeout_s, parallel=parallel, calls=calls)
+    return LlmOptions(llm=llm, name=name, store=store, timeout_s=timeout_s, parallel=parallel, calls=calls,
+                      views=views)

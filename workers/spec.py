@@ -6,14 +6,15 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from agents.card import MAX_VIEWS
 from parsers.errors import SettingError
 from parsers.vocabulary import Vocabulary
 from vision.refine.settings import METHODS, parse_refinement
 
 CALLS_PER_PICTURE = 100
-"""Calls of the language model that a job may make for each of its pictures, one with another. A picture takes one for
-its description and one for each thing that this names, and each may be asked once more; a description is cut at 256
-tokens, in which fewer than 90 things can be named. So only a job that asks again and again gets there. Ours."""
+"""Calls of the language model that a job may make for each of its pictures, one with another. A picture takes one to
+ten for its description and one for each thing that this names, and each may be asked once more; a description is cut at
+256 tokens, in which fewer than 90 things can be named. So only a job that asks again and again gets there. Ours."""
 DEFAULT_BATCH = 16
 """Pictures."""
 
@@ -27,6 +28,9 @@ class CandidateFree(BaseModel):
     llm_model: str | None = Field(default=None, description="which model of the server")
     llm_digest: str | None = Field(default=None, description="of the language model when the job began")
     detail: Literal["simple", "detailed"] = Field(default="detailed", description="the prompt")
+    views: int | None = Field(default=None, ge=1, le=MAX_VIEWS, description="how often a picture is described, moved "
+                              "or mirrored; what enough of the descriptions say is taken. null: what the card of the "
+                              "language model says")
     descriptions: str | None = Field(default=None, description="a file of prepared descriptions, in place of `llm`")
     descriptions_sha256: str | None = None
     store: str = Field(default="none", description="where answers are kept; none: nowhere")
@@ -41,6 +45,8 @@ class CandidateFree(BaseModel):
             raise ValueError("one of llm and descriptions")
         if self.max_calls is not None and self.llm is None:
             raise ValueError("max_calls is of a language model")
+        if self.views is not None and self.llm is None:
+            raise ValueError("views is of a language model")
         return self
 
     def call_limit(self, pictures: int) -> int:

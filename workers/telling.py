@@ -131,13 +131,14 @@ def open_telling(free: CandidateFree) -> Iterator[Telling]:
 
         def tell(item: InputItem, before_call: Callable[[], None]) -> PreparedRow:
             return tell_picture(source.counted(before_call), item.name, Picture(read_image(item.path)), reader,
-                                free.detail)
+                                free.detail, free.views)
 
         yield Telling(tell=tell, parallel=settings.concurrency, warnings=source.tally.warnings)
 
 
 def check_free(free: CandidateFree) -> CandidateFree:
-    """The same with the digest of the language model or of the file, as it is when a job begins. Raises LlmError
+    """The same with the digest of the language model or of the file, as it is when a job begins, and with the number of
+    views. Raises LlmError
     (`llm-blind`: a model that takes no pictures; it is shown one) and what `open_telling` does."""
     if free.descriptions is not None:
         PreparedPriors.read(Path(free.descriptions))
@@ -152,7 +153,7 @@ def check_free(free: CandidateFree) -> CandidateFree:
     try:
         check_presence(KnowledgeSource(model), Picture(np.zeros((32, 32, 3), np.uint8)), "dog")
         return free.model_copy(update={"llm_model": model.name if free.llm and "://" in free.llm else None,
-                                       "llm_digest": model.digest})
+                                       "llm_digest": model.digest, "views": free.views or model.views})
     finally:
         model.close()
 

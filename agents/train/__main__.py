@@ -8,6 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from agents.card import MAX_VIEWS
+
 SHEETS = ("noto", "openmoji", "fluent-flat", "fluent-modern")
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "8589934592",
                "MALLOC_TOP_PAD_": "268435456"}
@@ -46,6 +48,8 @@ def main() -> None:
     describe.add_argument("--sprites", type=Path, default=Path("runs/sprites"))
     describe.add_argument("--model", type=Path, default=Path("models/pocket/llava-phi2"))
     describe.add_argument("--detail", choices=("simple", "detailed"), default="detailed")
+    describe.add_argument("--views", type=int, choices=range(1, MAX_VIEWS + 1), metavar="N", help="descriptions of "
+                          f"each, 1 to {MAX_VIEWS}; as many as the model's card says if left out")
     describe.add_argument("--out", type=Path, required=True, help="JSON Lines")
     describe.add_argument("--minutes", type=float, default=600.0)
     given = parser.parse_args()
@@ -56,7 +60,8 @@ def main() -> None:
 
         scenes = open_dataset(given.dataset) if given.dataset else PictogramSource(
             given.count, sorted(given.sprites.glob("*.webp")), loose=0.3)
-        print(describe_scenes(scenes, given.model, given.out, detail=given.detail, minutes=given.minutes))
+        print(describe_scenes(scenes, given.model, given.out, detail=given.detail, views=given.views,
+                              minutes=given.minutes))
         return
     if given.command == "export":
         from agents.train.export import export_llava

@@ -14,11 +14,13 @@ import torch
 from tokenizers import Tokenizer
 
 from agents.card import load_llm_card
+from agents.picture import Picture
 from agents.pocket.network import PhiLlava, load_network
 from agents.records import Detail
 from agents.train.batches import pixels, prompt_text
 from agents.train.network import GRID, SIDE, normalised
 from agents.train.tasks import question
+from agents.views import VIEWS, agreed
 from parsers.files import canonical_json
 from parsers.prepared import PreparedRow
 from parsers.reader import SceneReader
@@ -31,20 +33,24 @@ LONGEST = 120
 
 
 def describe_scenes(scenes: EvalDataset | PictogramSource, model: Path, out: Path, *, detail: Detail = "detailed",
-                    minutes: float = 600.0) -> int:
+                    views: int | None = None, minutes: float = 600.0) -> int:
     """Adds a row for each scene to a JSON Lines file (docs/llmformer.md) until all have one or the minutes are over;
-    returns how many there are."""
+    returns how many there are. views: see `agents.views`; None: as many as the model's card says."""
     network = load_network(model)
-    reader, terms = SceneReader(use_head=False), load_llm_card(model).terms
+    reader, card = SceneReader(use_head=False), load_llm_card(model)
+    looks = VIEWS[:views or card.views]
+    asked = detail if len(looks) == 1 else f"{detail}, {len(looks)} views"
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     done = _complete_rows(out)
     started = time.monotonic()
     with out.open("ab") as file:
         while done < len(scenes) and time.monotonic() - started < 60 * minutes:
             numbers = range(done, min(done + BATCH, len(scenes)))
-            texts = _answers(network, tokenizer, torch.stack([_picture(scenes, i) for i in numbers]), detail)
-            for i, priors in zip(numbers, reader.read(list(texts), terms), strict=True):
-                row = PreparedRow(image_id=scenes.key(i), prompt_id=detail, model_id=model.name, priors=priors)
+            pictures = [_picture(scenes, i) for i in numbers]
+            said = [reader.read(list(_answers(network, tokenizer, pixels([
+                look.of(picture).image_HW3 for picture in pictures]), detail)), card.terms) for look in looks]
+            for i, priors in zip(numbers, zip(*said, strict=True), strict=True):
+                row = PreparedRow(image_id=scenes.key(i), prompt_id=asked, model_id=model.name, priors=agreed(priors))
                 file.write(canonical_json(row.model_dump(mode="json")) + b"\n")
             file.flush()
             done = numbers.stop
@@ -64,11 +70,11 @@ def _answers(network: PhiLlava, tokenizer: Tokenizer, images_B3SS: torch.Tensor,
         yield tokenizer.decode(line, skip_special_tokens=True).strip()
 
 
-def _picture(scenes: EvalDataset | PictogramSource, i: int) -> torch.Tensor:
+def _picture(scenes: EvalDataset | PictogramSource, i: int) -> Picture:
     image_HW3, _ = scenes.load(i)
     if image_HW3.shape != (SIDE, SIDE, 3):
         raise ValueError(f"a scene of {SIDE} x {SIDE} pixels is wanted, not {image_HW3.shape}")
-    return pixels([image_HW3])[0]
+    return Picture(image_HW3)
 
 
 def _complete_rows(path: Path) -> int:

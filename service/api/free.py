@@ -8,6 +8,7 @@ import time
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agents.card import MAX_VIEWS
 from agents.records import Detail
 from parsers.errors import Code, DatasetError, InputError
 from service.api.errors import ApiError
@@ -31,6 +32,9 @@ class FreeRequest(BaseModel):
                                      "descriptions below the site's roots, or FOLDER/NAME of an upload; null: the "
                                      "site's language model describes the pictures")
     detail: Detail = Field(default="detailed", description="how the language model is to describe them")
+    views: int | None = Field(default=None, ge=1, le=MAX_VIEWS, description="how often each picture is described, "
+                              "moved a little or mirrored; what more than a third of the descriptions say is taken. "
+                              "null: what the card of the language model says")
     max_calls: int | None = Field(default=None, ge=1, le=1_000_000_000, description="calls of the language model after "
                                   f"which the job stops; null: {CALLS_PER_PICTURE} for each picture. The site may "
                                   "allow fewer")
@@ -40,10 +44,12 @@ def free_of(site: Site, request: FreeRequest) -> CandidateFree:
     """Whose words a request means, with the digest of the file or of the language model as it is now. Raises ApiError
     (409: the site has no language model; 413; 422; 429), InputError, LexisegError of the language model or the file."""
     if request.descriptions is None:
-        return asked_llm(site).model_copy(update={"detail": request.detail, "max_calls": request.max_calls})
-    if request.max_calls is not None:
-        raise ApiError(422, Code.SETTING_INVALID, "max_calls and descriptions.", "A file is no language model: leave "
-                       "one of them out.")
+        free = asked_llm(site)
+        return free.model_copy(update={"detail": request.detail, "max_calls": request.max_calls,
+                                       "views": request.views or free.views})
+    if request.max_calls is not None or request.views is not None:
+        raise ApiError(422, Code.SETTING_INVALID, "max_calls or views, and descriptions.", "A file is no "
+                       "language model: leave one of them out.")
     path = site.inside(request.descriptions)
     if not path.is_file():
         raise InputError(Code.FILE_MISSING, f"{request.descriptions[:200]!r} is not a file.", "A JSON Lines file.",

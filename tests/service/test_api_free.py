@@ -60,6 +60,8 @@ def test_a_job_without_names_from_the_request_to_its_masks(site, llm, pictures):
     assert (made.json()["described"], made.json()["llm_calls"]) == (0, 0)
     free = spec(site, job).free
     assert (free.llm, free.detail, free.llm_model) == (llm.url, "detailed", "stub") and free.llm_digest
+    assert free.views == 1
+    assert spec(site, site.post("/v1/jobs", json=FREE | {"out": "july", "free": {"views": 4}}).json()["job"]).free.views == 4
     with closing(TellingWorker(ledger, lease_s=30, is_stopping=lambda: False)) as teller:
         for shard in hand_out(ledger, get_job(ledger, job), 4):
             teller.work(job, shard, get_job(ledger, job).digest)
@@ -88,6 +90,7 @@ def test_no_address_comes_with_a_request(site, llm, pictures, change):
 
 @pytest.mark.parametrize("change", [{"vocabulary": {"classes": [{"id": 1, "name": "dog"}]}}, {"free": None},
                                     {"free": {"max_calls": 0}}, {"free": {"detail": "long"}},
+                                    {"free": {"views": 11}}, {"free": {"descriptions": "said.jsonl", "views": 2}},
                                     {"free": {"descriptions": "said.jsonl", "max_calls": 5}}])
 def test_what_does_not_fit_is_said(site, llm, pictures, change):
     (pictures / "said.jsonl").write_bytes(said("one.png", "dog"))

@@ -50,6 +50,19 @@ def test_pictures_without_any_names(lexiseg, scene_models, llm, pictures, tmp_pa
     assert len(PreparedPriors.read(tmp_path / "again" / "results.jsonl")) == 3
 
 
+def test_pictures_are_described_as_often_as_somebody_says(lexiseg, scene_models, llm, pictures, tmp_path):
+    options = ("segment", pictures, "--candidate-free", "--llm", llm.url, "--store", "none")
+    assert lexiseg(*options, "--views", "3", "--out", tmp_path / "three").exit_code == 0
+    asked = [request["messages"][-1]["content"][-1]["text"].startswith("Is there") for request in llm.requests]
+    assert asked.count(False) == 3 * 3
+    assert {line["told"]["prompt_id"] for line in lines_of(tmp_path / "three").values()} == {"detailed, 3 views"}
+    assert lexiseg(*options, "--out", tmp_path / "one").exit_code == 0
+    views = [json.loads((tmp_path / name / "job.json").read_text())["spec"]["free"]["views"] for name in ("three", "one")]
+    assert views == [3, 1]
+    result = lexiseg(*options, "--views", "0", "--out", tmp_path / "none")
+    assert result.exit_code == 2 and "1 to 10" in result.stderr
+
+
 def test_jobs_without_any_names(lexiseg, scene_models, llm, ledger, pictures, tmp_path):
     options = (pictures, "--candidate-free", "--llm", llm.url, "--store", tmp_path / "s", "--out", tmp_path / "out")
     told = json.loads(lexiseg("jobs", "estimate", *options, "--json").stdout)

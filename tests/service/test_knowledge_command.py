@@ -96,6 +96,9 @@ def test_descriptions_of_pictures(lexiseg, llm, pictures):
     assert lines[0]["priors"]["absent"] == ["cat"] and llm.calls == 3
     lexiseg("describe", pictures, "--detailed")
     assert llm.calls == 6
+    again = [json.loads(line) for line in lexiseg("describe", pictures, "--jsonl", "--views", "2").stdout.splitlines()]
+    assert [line["priors"] for line in again] == [line["priors"] for line in lines] and llm.calls == 9
+    assert lexiseg("describe", pictures, "--views", "11").exit_code == 2
 
 
 def test_a_picture_that_cannot_be_read_stops_no_other(lexiseg, llm, pictures):

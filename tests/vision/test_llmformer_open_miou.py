@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vision.llmformer.open_miou import OpenTally, cosine_similarity, open_iou
+from vision.llmformer.open_miou import OpenTally, open_iou
 from vision.metrics import Confusion
 
 NAMES = ("dog", "cat", "grass")
@@ -84,9 +84,3 @@ def test_spelling_does_not_make_another_name():
 def test_similarities_outside_are_refused():
     with pytest.raises(ValueError, match="from 0 to 1"):
         open_iou(np.zeros((3, 3), np.int64), np.full((3, 3), 1.5), np.arange(3))
-
-
-def test_similarity_of_vectors_has_a_floor():
-    one = np.array([[1.0, 0.0], [0.8, 0.6]], np.float32)
-    assert cosine_similarity(one, one) == pytest.approx(np.array([[1, 0.8], [0.8, 1]]))
-    assert cosine_similarity(one, one, 0.6) == pytest.approx(np.array([[1, 0.5], [0.5, 1]]))

@@ -113,13 +113,3 @@ class OpenTally:
             self.names.append(name)
             self._counts.append(np.zeros(len(self.classes), np.int64))
         return self._row[key]
-
-
-def cosine_similarity(names_Pc: NDArray[np.float32], classes_Gc: NDArray[np.float32],
-                      floor: float = 0.0) -> NDArray[np.float64]:
-    """S from text vectors of length 1: cosines, what is below `floor` becomes 0 and the rest is stretched to [0, 1].
-
-    CLIP's cosines between unrelated names are high; a floor near their mean keeps S honest.
-    """
-    cosine_PG = np.clip(names_Pc.astype(np.float64) @ classes_Gc.T.astype(np.float64), floor, 1.0)
-    return (cosine_PG - floor) / (1 - floor)
