@@ -113,8 +113,8 @@ def needed(views: int) -> int:
 
 
 def _statement(priors: ScenePriors, relation: RelationPrior, view: View) -> tuple[Statement, Statement]:
-    """A relation as it is in the picture itself, to be counted and to be told. Of the two sides of a place, such as left
-    and right, one stands for both."""
+    """A relation as it is in the picture itself, to be counted and to be told. Of the two sides of a place, such as
+    left and right, one stands for both."""
     subject, other = (name_key(priors.objects[place].lemma) for place in (relation.subject, relation.object))
     predicate = relation.predicate
     if view.mirrored:

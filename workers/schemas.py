@@ -1,4 +1,4 @@
-"""JSON Schemas of what a job reads and writes: `python -m workers.schemas` writes them to docs/schemas/."""
+"""JSON Schemas of what jobs and evaluations read and write: `python -m workers.schemas` writes them to docs/schemas/."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from agents.records import AskResult
 from parsers.files import pretty_json, write_atomic
+from vision.llmformer.config import LlmformerConfig
+from vision.llmformer.similarity import Similarity
 from workers.exports import ExportRecord
 from workers.records import Job, Result
 from workers.spec import JobSpec
@@ -18,6 +20,8 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "result": Result.model_json_schema(mode="serialization"),
     "ask": AskResult.model_json_schema(mode="serialization"),
     "export": ExportRecord.model_json_schema(mode="serialization"),
+    "similarity": Similarity.model_json_schema(),
+    "llmformer": LlmformerConfig.model_json_schema(),
     "classes": {
         "title": "classes.json", "type": "object", "required": ["0", "ignore_id"],
         "description": "Class id as text to name; 0 is background. Also the layout of a dataset folder.",

@@ -61,7 +61,8 @@ def test_a_job_without_names_from_the_request_to_its_masks(site, llm, pictures):
     free = spec(site, job).free
     assert (free.llm, free.detail, free.llm_model) == (llm.url, "detailed", "stub") and free.llm_digest
     assert free.views == 1
-    assert spec(site, site.post("/v1/jobs", json=FREE | {"out": "july", "free": {"views": 4}}).json()["job"]).free.views == 4
+    other = site.post("/v1/jobs", json=FREE | {"out": "july", "free": {"views": 4}}).json()["job"]
+    assert spec(site, other).free.views == 4
     with closing(TellingWorker(ledger, lease_s=30, is_stopping=lambda: False)) as teller:
         for shard in hand_out(ledger, get_job(ledger, job), 4):
             teller.work(job, shard, get_job(ledger, job).digest)

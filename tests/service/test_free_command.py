@@ -57,8 +57,8 @@ def test_pictures_are_described_as_often_as_somebody_says(lexiseg, scene_models,
     assert asked.count(False) == 3 * 3
     assert {line["told"]["prompt_id"] for line in lines_of(tmp_path / "three").values()} == {"detailed, 3 views"}
     assert lexiseg(*options, "--out", tmp_path / "one").exit_code == 0
-    views = [json.loads((tmp_path / name / "job.json").read_text())["spec"]["free"]["views"] for name in ("three", "one")]
-    assert views == [3, 1]
+    jobs = [json.loads((tmp_path / name / "job.json").read_text()) for name in ("three", "one")]
+    assert [job["spec"]["free"]["views"] for job in jobs] == [3, 1]
     result = lexiseg(*options, "--views", "0", "--out", tmp_path / "none")
     assert result.exit_code == 2 and "1 to 10" in result.stderr
 

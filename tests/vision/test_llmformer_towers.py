@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from parsers.errors import Code, ModelError
+from parsers.files import sha256_file
 from tests.vision.conftest import LLMFORMER
 from vision.llmformer.config import LlmformerConfig, TowerConfig
 from vision.llmformer.model import build_model
@@ -174,6 +175,44 @@ def test_a_timm_tower_at_its_own_size():
     tokens = tokens_of(tower, images)
     torch.testing.assert_close(tokens, tower.model.forward_features(images))
     assert tower.embed(torch.randn(1, 3, 96, 64)).shape == (1, 1 + 6 * 4, 32)
+
+
+@torch.no_grad()
+def test_a_timm_tower_with_weights_of_its_own(tmp_path):
+    """Those of timm's own model of another picture size, its head among them."""
+    import timm
+
+    options = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    whole = timm.create_model("vit_tiny_patch16_224", img_size=96, num_classes=5, **options).eval()
+    save_file(whole.state_dict(), tmp_path / "vit.safetensors")
+    config = TowerConfig(kind="timm", name="vit_tiny_patch16_224", options=options, path="vit.safetensors")
+    tower = load_tower(config, 96, tmp_path).eval()
+    images = torch.randn(1, 3, 96, 96)
+    torch.testing.assert_close(whole.norm(tokens_of(tower, images)), whole.forward_features(images))
+    assert (tower.mean, tower.std) == ((0.5,) * 3, (0.5,) * 3)  # this model's, not CLIP's
+    assert load_tower(config, 64, tmp_path).embed(images[..., :64, :64]).shape == (1, 1 + 4 * 4, 32)
+    assert tower.digest == sha256_file(tmp_path / "vit.safetensors")
+    with pytest.raises(ModelError, match="was trained with") as caught:
+        load_tower(config.model_copy(update={"digest": "0" * 64}), 96, tmp_path)
+    assert caught.value.code == Code.MODEL_UNSUPPORTED
+
+
+@pytest.mark.parametrize("content", [None, b"no safetensors", "half"])
+def test_files_without_a_timm_towers_weights_are_refused(tmp_path, content):
+    options = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+    if content == "half":
+        save_file({"cls_token": torch.zeros(1, 1, 32)}, tmp_path / "vit.safetensors")
+    elif content is not None:
+        (tmp_path / "vit.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match=r"vit\.safetensors holds no weights") as caught:
+        load_tower(TowerConfig(kind="timm", name="vit_tiny_patch16_224", options=options, path="vit.safetensors"), 64,
+                   tmp_path)
+    assert caught.value.code == Code.MODEL_CORRUPT
+
+
+def test_a_timm_tower_of_random_weights_is_trained():
+    with pytest.raises(ValueError, match="frozen must be false"):
+        TowerConfig(kind="timm", name="vit_tiny_patch16_224")
 
 
 @pytest.mark.parametrize(("values", "code", "message"), [

@@ -22,7 +22,8 @@ class TowerConfig(BaseModel):
 
     kind: Literal["open_clip", "llava", "timm"]
     path: str | None = None
-    """Of an open_clip or LLaVA directory; a relative one counts from the model's own directory."""
+    """Of an open_clip or LLaVA directory, or of a safetensors file of timm's weights; a relative one counts from the
+    model's own directory. A timm tower without one begins with random weights."""
     digest: str | None = None
     """sha256 of the model in `path` (`vision.models.model_digest`); null: not checked."""
     name: str | None = None
@@ -38,8 +39,8 @@ class TowerConfig(BaseModel):
             raise ValueError("a timm tower needs `name`")
         if self.kind != "timm" and not self.path:
             raise ValueError(f"a tower of kind {self.kind} needs `path`")
-        if self.kind == "timm" and self.frozen:
-            raise ValueError("a timm tower has no weights of its own here: frozen must be false")
+        if self.kind == "timm" and self.frozen and not self.path:
+            raise ValueError("a timm tower without `path` has random weights: frozen must be false")
         return self
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from parsers.errors import Code, ModelError
@@ -146,9 +147,9 @@ class LlavaTower(Tower):
 
 
 class TimmTower(Tower):
-    """Any plain vision transformer of timm, with random weights."""
+    """Any plain vision transformer of timm, with random weights or those of a local safetensors file."""
 
-    def __init__(self, name: str, options: dict[str, Any], window: int) -> None:
+    def __init__(self, name: str, options: dict[str, Any], window: int, weights: Path | None = None) -> None:
         import timm
 
         super().__init__()
@@ -164,6 +165,9 @@ class TimmTower(Tower):
                              'timm.list_models("vit_*") lists them.') from error
         if hasattr(self.model, "norm"):
             self.model.norm = nn.Identity()  # not used, and without gradients
+        self.mean, self.std = (tuple(self.model.pretrained_cfg[key]) for key in ("mean", "std"))
+        if weights is not None:
+            self.digest = _load_timm(self.model, weights)
 
     def embed(self, images_B3HW: Tensor) -> Tensor:
         return self.model.norm_pre(self.model._pos_embed(self.model.patch_embed(images_B3HW)))
@@ -173,23 +177,46 @@ class TimmTower(Tower):
         return self.model.blocks
 
 
+def _load_timm(model: Any, path: Path) -> str:
+    """Loads what timm's own loading would: position embeddings and patch filters are brought to the model's size, what
+    belongs to heads is left out. Returns the file's sha256. Raises ModelError."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    try:
+        content = path.read_bytes()
+        found = checkpoint_filter_fn(load_safetensors(content), model)
+        if missing := model.load_state_dict(found, strict=False).missing_keys:
+            raise ValueError(f"{', '.join(missing[:3])} are missing")
+    except Exception as error:  # file, safetensors, shape and key errors
+        raise ModelError(Code.MODEL_CORRUPT, f"{path} holds no weights of this vision transformer: {error}.",
+                         "A safetensors file of timm's, of the model that `tower.name` names.",
+                         "Copy it again from its source.") from error
+    return sha256_bytes(content)
+
+
 def load_tower(config: TowerConfig, window: int, base: Path) -> Tower:
-    """The encoder that a configuration names, with its weights (timm: random ones). Relative paths count from `base`;
-    window: pixels of the square that it will be shown.
+    """The encoder that a configuration names, with its weights (timm without a path: random ones). Relative paths count
+    from `base`; window: pixels of the square that it will be shown.
 
     Raises ModelError: `model-missing`, `model-corrupt`, or `model-unsupported` where the digest is another one.
     """
     if config.kind == "timm":
         assert config.name is not None
-        return TimmTower(config.name, dict(config.options), window)
+        tower: Tower = TimmTower(config.name, dict(config.options), window,
+                                 (base / config.path).resolve() if config.path else None)
+        return _checked(tower, config, config.path or config.name)
     assert config.path is not None
     directory = (base / config.path).resolve()
     if not directory.is_dir():
         raise ModelError(Code.MODEL_MISSING, f"The encoder {directory} is not there.",
                          "The directory that `tower.path` of config.json names.", "Bring it to that place.")
     tower = LlavaTower(directory) if config.kind == "llava" else _open_clip_tower(directory)
+    return _checked(tower, config, str(directory))
+
+
+def _checked(tower: Tower, config: TowerConfig, where: str) -> Tower:
     if config.digest not in (None, tower.digest):
-        raise ModelError(Code.MODEL_UNSUPPORTED, f"The encoder {directory} has sha256 {tower.digest}, the model was "
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"The encoder {where} has sha256 {tower.digest}, the model was "
                          f"trained with {config.digest}.", "The encoder that it was trained with.",
                          "Bring that encoder, or train again: python -m vision.train llmformer --help")
     return tower
