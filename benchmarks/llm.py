@@ -299,7 +299,7 @@ def cases(seed: int) -> dict[str, Case]:
     def priors(source: KnowledgeSource, rng: random.Random) -> Call:
         shown, is_hostile = picture(rng)
         own = KnowledgeSource(source.model)
-        found = extract_priors(own, shown, reader, rng.choice(("simple", "detailed"))).priors
+        found = extract_priors(own, shown, reader, rng.choice(("simple", "detailed")), views=1).priors
         (counts,) = own.tally.counts().values()
         said = found.text.lower()
         valid = (is_prose(found.text) and all(max(one.subject, one.object) < len(found.objects)
