@@ -169,7 +169,8 @@ def save_descriptions(dataset: PictogramDataset, folder: Path) -> Path:
     with progress("describing") as update:
         rows = []
         for i in range(len(dataset)):
-            rows.append(tell_picture(source, f"{file_key(i)}.png", Picture(dataset.scene(i).image_HW3), reader))
+            picture = Picture(dataset.scene(i).image_HW3)
+            rows.append(tell_picture(source, f"{file_key(i)}.png", picture, reader, views=1))  # names are given: enough
             update(i + 1, len(dataset))
     write_prepared(path, rows)
     return path
