@@ -12,7 +12,8 @@ from parsers.prepared import PreparedRow
 from parsers.priors import ScenePriors
 from parsers.vocabulary import Vocabulary
 
-SCHEMAS: dict[str, type[BaseModel]] = {"scene_priors": ScenePriors, "description": PreparedRow, "vocabulary": Vocabulary}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "scene_priors": ScenePriors, "description": PreparedRow, "vocabulary": Vocabulary}
 """File name without its suffix to the model it describes."""
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 

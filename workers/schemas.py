@@ -1,4 +1,4 @@
-"""JSON Schemas of what jobs and evaluations read and write: `python -m workers.schemas` writes them to docs/schemas/."""
+"""JSON Schemas of what jobs and evaluations read and write, for docs/schemas: `python -m workers.schemas`."""
 
 from __future__ import annotations
 
