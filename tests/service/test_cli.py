@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SEGMENTING = ["--model", "--backend", "--variant", "--preset", "--ensemble", "--subclasses", "--refine", "--tile",
               "--overlap", "--precision", "--descriptions", "--device"]
 LLM = ["--llm", "--llm-model", "--store", "--llm-timeout", "--llm-parallel"]
-FREE = [*SEGMENTING, "--candidate-free", *LLM, "--llm-calls"]
+FREE = [*SEGMENTING, "--candidate-free", *LLM, "--llm-calls", "--views"]
 OPTIONS = {
     "": ["--version"],
     "segment": ["inputs", "--out", "--classes", "--vocabulary", *FREE, "--overlay", "--confidence",
@@ -25,9 +25,10 @@ OPTIONS = {
                   "--price", "--json"],
     "export": ["out", "--format", "--to", "--per-class", "--unmatched", "--image-prefix"],
     "eval": ["dataset", "--candidates", "--always", "--super", "--super-classes", "--vocabulary", "--limit",
-             "--skip-bad", *SEGMENTING, "--batch", "--json"],
+             "--skip-bad", *SEGMENTING, "--candidate-free", *LLM, "--views", "--similarity", "--similarity-floor",
+             "--keep-similarity", "--batch", "--json"],
     "parse": ["text", "--file", "--jsonl", "--pipeline", "--head", "--json"],
-    "describe": ["inputs", "--detailed", "--jsonl", *LLM],
+    "describe": ["inputs", "--detailed", "--jsonl", *LLM, "--views"],
     "ask": ["request", "inputs", "--out", "--model", "--device", *LLM, "--json"],
     "subclasses": ["names", "-n", "--gloss", *LLM, "--json"],
     "clusters": ["names", *LLM, "--json"],
