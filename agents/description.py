@@ -43,16 +43,11 @@ def describe_views(source: KnowledgeSource, picture: Picture, detail: Detail = "
                    views: int | None = None) -> list[Answer[Description]]:
     """`describe_image` of each of the first `views` of `agents.views.VIEWS`; None: as many as the model's card says.
     Raises SettingError for a number out of range, and as `describe_image`."""
-    number = checked_views(views) or source.model.views
+    number = source.model.views if views is None else views
+    if not 1 <= number <= MAX_VIEWS:
+        raise SettingError(Code.SETTING_INVALID, f"{number} views of a picture.", f"1 to {MAX_VIEWS}.",
+                           "Leave the number out for what the model's card says.")
     return [describe_image(source, view.of(picture), detail) for view in VIEWS[:number]]
-
-
-def checked_views(views: int | None) -> int | None:
-    """The number itself. Raises SettingError."""
-    if views is not None and not 1 <= views <= MAX_VIEWS:
-        raise SettingError(Code.SETTING_INVALID, f"{views} views of a picture.", f"1 to {MAX_VIEWS}.",
-                           "Leave --views out for what the model's card says.")
-    return views
 
 
 def extract_priors(source: KnowledgeSource, picture: Picture, reader: SceneReader, detail: Detail = "simple",

@@ -6,7 +6,7 @@ from agents.description import check_presence, describe_views
 from agents.picture import Picture
 from agents.records import Detail
 from agents.source import KnowledgeSource
-from agents.views import agreed
+from agents.views import agreed, asked_for
 from parsers.errors import AnswerError, Code
 from parsers.free import things_named
 from parsers.prepared import PreparedRow
@@ -28,6 +28,5 @@ def tell_picture(source: KnowledgeSource, image_id: str, picture: Picture, reade
                           "Try another --llm, or give names with --classes.")
     priors = agreed(reader.read([one.record.text for one in descriptions], source.model.terms))
     presence = {name: check_presence(source, picture, name).record.present for name in things_named(priors)}
-    asked = detail if len(descriptions) == 1 else f"{detail}, {len(descriptions)} views"
-    return PreparedRow(image_id=image_id, prompt_id=asked, model_id=source.model.name, priors=priors,
-                       presence=presence)
+    return PreparedRow(image_id=image_id, prompt_id=asked_for(detail, len(descriptions)), model_id=source.model.name,
+                       priors=priors, presence=presence)

@@ -51,10 +51,8 @@ from vision import load_segmenter
 from vision.datasets.pictograms import PictogramDataset
 from vision.datasets.scene import Scene
 from vision.datasets.sprites import texture_names
-from vision.llmformer.config import WordsConfig
-from vision.llmformer.evaluate_free import open_tally
+from vision.llmformer.evaluate_free import open_tally, text_vectors
 from vision.llmformer.similarity import text_similarity, write_similarity
-from vision.llmformer.words import load_words
 from vision.models import load_card
 
 MODEL = Path(__file__).resolve().parent.parent / "models" / "pocket" / "llava-phi2"
@@ -302,25 +300,29 @@ def texts(ask: Asker, drawn: int) -> dict[str, float]:
             "plan": round(plans / max(1, drawn), 3), "clusters": round(labels / max(1, total), 3)}
 
 
-def candidate_free(model: Path, clip: Path, dataset: PictogramDataset, matrix: Path | None) -> dict[str, Any]:
+def candidate_free(model: Path, clip: Path, dataset: PictogramDataset, views: list[int],
+                   matrix: Path | None) -> dict[str, Any]:
     """Masks of the `clip` backend with the names that the language model gives, by Open mIoU, and plain mIoU after each
-    name became the most similar class; beside them plain mIoU with the true names and 20 absent ones given. matrix:
-    where the similarities (cosines of the CLIP's text vectors) of all names are written."""
-    source, reader = KnowledgeSource(open_model(str(model))), SceneReader()
-    rows = {dataset.key(i): tell_picture(source, dataset.key(i), Picture(dataset.scene(i).image_HW3), reader)
-            for i in range(len(dataset))}
-    segmenter, words = load_segmenter("clip", clip), load_words(WordsConfig(kind="open_clip", path=str(clip)), clip)
-    free = open_tally(dataset, segmenter, rows.__getitem__, free=True)
-    given = open_tally(dataset, segmenter, rows.__getitem__, free=False, absent=20)
-    alike_PG = text_similarity(words, free.names, free.classes)
-    if matrix is not None:
-        write_similarity(matrix, free.names, free.classes, alike_PG)
-    found, base = free.scores(alike_PG), given.scores(text_similarity(words, given.names, given.classes))
-    named = sum(len(names_of(row)) for row in rows.values())
-    denied = sum(answer is False for row in rows.values() for answer in row.presence.values())
-    return {"Open mIoU": found.open_miou, "plain mIoU": found.mapped_miou, "names": found.names,
+    name became the most similar class, for each number of views; beside them plain mIoU with the true names and 20
+    absent ones given. matrix: where the last similarities (cosines of the CLIP's text vectors) are written."""
+    source, reader, told = KnowledgeSource(open_model(str(model))), SceneReader(), {}
+    segmenter, words = load_segmenter("clip", clip), text_vectors("clip", clip)
+    for number in views or [1, source.model.views]:
+        rows = {dataset.key(i): tell_picture(source, dataset.key(i), Picture(dataset.scene(i).image_HW3), reader,
+                                             views=number) for i in range(len(dataset))}
+        free = open_tally(dataset, segmenter, rows.__getitem__, free=True)
+        given = open_tally(dataset, segmenter, rows.__getitem__, free=False, absent=20)
+        alike_PG = text_similarity(words, free.names, free.classes)
+        if matrix is not None:
+            write_similarity(matrix, free.names, free.classes, alike_PG)
+        found, base = free.scores(alike_PG), given.scores(text_similarity(words, given.names, given.classes))
+        named = sum(len(names_of(row)) for row in rows.values())
+        denied = sum(answer is False for row in rows.values() for answer in row.presence.values())
+        told[f"views: {number}"] = {
+            "Open mIoU": found.open_miou, "plain mIoU": found.mapped_miou, "names": found.names,
             "mIoU, names given": base.mapped_miou, "Open mIoU / mIoU, names given": (found.open_miou or 0.0)
             / max(base.mapped_miou or 0.0, 1e-9), "names per picture": named / len(rows), "denied names": denied}
+    return told
 
 
 def content(answer: str) -> Any:
@@ -360,8 +362,8 @@ def main() -> None:
     parser.add_argument("--sprites", help="drawings of another illustrator")
     parser.add_argument("--clip", type=Path, default=MODEL.parent / "clip", help="for candidate-free and lists")
     parser.add_argument("--matrix", type=Path, metavar="FILE", help="write the similarities of candidate-free here")
-    parser.add_argument("--views", type=int, nargs="*", default=[], help="for descriptions; 1 and the card's number if "
-                        "left out")
+    parser.add_argument("--views", type=int, nargs="*", default=[], help="for descriptions and candidate-free; 1 and "
+                        "the card's number if left out")
     parser.add_argument("--show", type=int, default=0, help="print so many descriptions")
     given = parser.parse_args()
     ask = Asker(load_chat(given.model))
@@ -372,7 +374,7 @@ def main() -> None:
         "texts": lambda: texts(ask, given.scenes), "reading": lambda: reading(ask, dataset),
         "patches": lambda: patches(given.model, dataset), "words": lambda: words(given.model, dataset),
         "lists": lambda: lists(given.model, given.clip, dataset),
-        "candidate-free": lambda: candidate_free(given.model, given.clip, dataset, given.matrix)}
+        "candidate-free": lambda: candidate_free(given.model, given.clip, dataset, given.views, given.matrix)}
     for part in given.parts:
         print(json.dumps({part: parts[part]()}), flush=True)
     print(json.dumps({"calls": ask.calls, "seconds per call": round(ask.seconds / max(1, ask.calls), 3)}))

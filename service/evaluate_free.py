@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from agents import Picture, tell_picture
-from agents.description import checked_views
 from agents.offline import require_offline
 from agents.parallel import in_order
 from parsers.errors import AnswerError, Code, SettingError
@@ -23,7 +22,7 @@ from service.evaluate import EvalModel, percent
 from service.knowledge import LlmOptions, knowledge_source
 from vision import load_segmenter, make_settings, open_dataset, resolve_model
 from vision.datasets.base import EvalDataset, check_files, superclasses_of, warnings_of
-from vision.evaluate import NameTable, parse_candidates
+from vision.evaluate import BACKGROUND, NameTable, parse_candidates
 from vision.llmformer.evaluate_free import open_tally, text_vectors
 from vision.llmformer.open_miou import OpenScores, OpenTally
 from vision.llmformer.similarity import (
@@ -101,8 +100,8 @@ def run_free_eval(dataset_spec: str, candidates: str = "all", *, descriptions: P
     if keep is not None:
         write_similarity(keep, tallies[True].names, tallies[True].classes, found_PG)
     warn(warnings)
-    table = NameTable(dataset, (), None)
-    shown = ((rows[dataset.key(i)].priors, present_names(dataset, table, i)) for i in range(total))
+    shown = ((row.priors, present - {BACKGROUND})
+             for row, present in zip(rows.values(), tallies[True].present, strict=True))
     return FreeReport(
         dataset=dataset.name, images=total, candidates=candidates, settings=settings or {}, refine=refine,
         model=EvalModel(backend=backend, name=segmenter.card.name, digest=segmenter.digest,
@@ -122,12 +121,11 @@ def alike(words: Words, matrix: Similarity | None, floor: float,
 
 def told_of(dataset: EvalDataset, total: int, descriptions: Path | None, options: LlmOptions,
             quiet: bool) -> tuple[dict[str, PreparedRow], str]:
-    """What is said of the first `total` pictures, by their keys, and who says it."""
+    """What is said of the first `total` pictures, by their keys in order, and who says it."""
     keys = [dataset.key(i) for i in range(total)]
     if descriptions is not None:
         prepared = PreparedPriors.read(descriptions)
         return {key: prepared.row(key) for key in keys}, str(descriptions)
-    checked_views(options.views)
     rows: dict[str, PreparedRow] = {}
     with knowledge_source(options) as source, progress("describing", hidden=quiet) as update:
         reader = SceneReader()
@@ -143,13 +141,6 @@ def told_of(dataset: EvalDataset, total: int, descriptions: Path | None, options
             rows[row.image_id] = row
             update(len(rows), total)
         return rows, source.model.name
-
-
-def present_names(dataset: EvalDataset, table: NameTable, i: int) -> set[str]:
-    """The classes of a picture's ground truth, without background."""
-    ids = np.unique(dataset.load(i)[1])
-    names = {dataset.classes[int(id)] for id in ids if int(id) in dataset.classes and int(id) != dataset.ignore_id}
-    return {table.spelled(name) for name in names} - {"background"}
 
 
 def show_free_report(report: FreeReport) -> None:

@@ -21,10 +21,10 @@ from agents import (
     open_model,
     open_store,
 )
-from agents.description import checked_views
 from agents.parallel import in_order
 from agents.records import Detail
 from agents.store import NO_STORE
+from agents.views import asked_for
 from agents.vocabulary import build_vocabulary
 from parsers.errors import Code, LexisegError, SettingError
 from parsers.files import output_error
@@ -127,7 +127,6 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
     """Describes pictures, and shows what the scene parser reads in the descriptions. Returns how many pictures could
     not be read; the others are not stopped by them."""
     detail: Detail = "detailed" if detailed else "simple"
-    checked_views(options.views)
     found = find_inputs(inputs)
     failed = 0
     with knowledge_source(options) as source:
@@ -151,7 +150,8 @@ def describe(inputs: list[str], options: LlmOptions, *, detailed: bool = False, 
                         show_error(said)
                 else:
                     if jsonl:
-                        write_line({"picture": item.name, "state": "done", "prompt": detail,
+                        write_line({"picture": item.name, "state": "done",
+                                    "prompt": asked_for(detail, options.views or source.model.views),
                                     "model": source.model.name, "description": said.text,
                                     "priors": said.model_dump(mode="json")})
                     else:

@@ -75,9 +75,9 @@ LlmParallel = Annotated[int | None, typer.Option("--llm-parallel", metavar="N", 
                                                  "[default: 16]")]
 LlmCalls = Annotated[int | None, typer.Option("--llm-calls", min=1, metavar="N", help="Stop after so many calls of the "
                                               "language model in all. [default: 100 for each picture]")]
-Views = Annotated[int | None, typer.Option("--views", metavar="N", help="Describe each picture N times (1 to 10), "
-                                          "moved a little or mirrored, and take what more than a third of the "
-                                          "descriptions say. [default: what the model's card says]")]
+Views = Annotated[int | None, typer.Option("--views", min=1, max=10, metavar="N", help="Describe each picture N times "
+                                          "(1 to 10), moved a little or mirrored, and take what more than a third of "
+                                          "the descriptions say. [default: what the model's card says]")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, errors included.")]
 
 
@@ -180,7 +180,6 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
     """Whose words name the classes where no names are given: those of --descriptions, else of the language model,
     which is asked whether it is there and sees. None: names are given. Raises SettingError, LlmError, ModelError,
     DatasetError, MissingPackageError."""
-    from agents.description import checked_views
     from parsers.errors import Code, SettingError
     from service.knowledge import LlmOptions, name_of_llm, place_of_llm, place_of_store
     from workers.spec import CandidateFree
@@ -197,7 +196,7 @@ def free_from(candidate_free: bool, descriptions: str | None, options: LlmOption
     return check_free(CandidateFree(llm=place_of_llm(options), llm_model=name_of_llm(options),
                                     store=place_of_store(options),
                                     timeout_s=options.timeout_s, parallel=options.parallel,
-                                    max_calls=options.calls, views=checked_views(options.views)))
+                                    max_calls=options.calls, views=options.views))
 
 
 def check_free_eval(candidate_free: bool, belonging: Mapping[str, object], others: Mapping[str, object]) -> None:

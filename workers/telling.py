@@ -138,8 +138,7 @@ def open_telling(free: CandidateFree) -> Iterator[Telling]:
 
 def check_free(free: CandidateFree) -> CandidateFree:
     """The same with the digest of the language model or of the file, as it is when a job begins, and with the number of
-    views. Raises LlmError
-    (`llm-blind`: a model that takes no pictures; it is shown one) and what `open_telling` does."""
+    views. Raises LlmError (`llm-blind`: a model that takes no pictures; it is shown one) and as `open_telling`."""
     if free.descriptions is not None:
         PreparedPriors.read(Path(free.descriptions))
         return free.model_copy(update={"descriptions_sha256": sha256_file(Path(free.descriptions))})

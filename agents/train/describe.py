@@ -20,7 +20,7 @@ from agents.records import Detail
 from agents.train.batches import pixels, prompt_text
 from agents.train.network import GRID, SIDE, normalised
 from agents.train.tasks import question
-from agents.views import VIEWS, agreed
+from agents.views import VIEWS, agreed, asked_for
 from parsers.files import canonical_json
 from parsers.prepared import PreparedRow
 from parsers.reader import SceneReader
@@ -39,7 +39,7 @@ def describe_scenes(scenes: EvalDataset | PictogramSource, model: Path, out: Pat
     network = load_network(model)
     reader, card = SceneReader(use_head=False), load_llm_card(model)
     looks = VIEWS[:views or card.views]
-    asked = detail if len(looks) == 1 else f"{detail}, {len(looks)} views"
+    asked = asked_for(detail, len(looks))
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     done = _complete_rows(out)
     started = time.monotonic()

@@ -20,8 +20,7 @@ from vision.train.checkpoint import read_checkpoint
 
 WEIGHTS = "model.safetensors"
 VIEWS = 5
-"""How often the model describes a picture by default: on 200 scenes that training did not see the smallest number with
-which more than three quarters of the things are named (docs/pocket.md)."""
+"""How often the model describes a picture by default (docs/pocket.md, "Several views")."""
 LICENCE = "trained on drawings of Noto Color Emoji (OFL-1.1), OpenMoji (CC BY-SA 4.0) and Fluent Emoji (MIT)"
 CHAT_TEMPLATE = (
     "{% for message in messages %}"

@@ -53,6 +53,17 @@ def save_clip(directory: Path) -> Path:
     return directory
 
 
+def save_dataset(root: Path, classes: dict, pictures: list[tuple[np.ndarray, np.ndarray]]) -> Path:
+    """A dataset folder of pictures with their masks."""
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    (root / "classes.json").write_text(json.dumps(classes))
+    for i, (image_HW3, labels_HW) in enumerate(pictures):
+        Image.fromarray(image_HW3).save(root / "images" / f"{i}.png")
+        Image.fromarray(labels_HW).save(root / "labels" / f"{i}.png")
+    return root
+
+
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory) -> Path:
     """A folder of models with one as the pocket CLIP; never changed by a test."""

@@ -5,9 +5,9 @@ import json
 import jsonschema
 import numpy as np
 import pytest
-from PIL import Image
 
 from service.evaluate import EvalReport, open_for_preset, with_constants
+from tests.service.conftest import save_dataset
 from tests.vision import layouts
 
 CLASSES = {"0": "grass", "1": "dog", "2": "cat", "3": "sky", "ignore_id": 255}
@@ -16,16 +16,10 @@ CLASSES = {"0": "grass", "1": "dog", "2": "cat", "3": "sky", "ignore_id": 255}
 @pytest.fixture
 def dataset(tmp_path):
     """Four pictures of 32 x 32 with masks in quarters."""
-    root = tmp_path / "dataset"
-    (root / "images").mkdir(parents=True)
-    (root / "labels").mkdir()
-    (root / "classes.json").write_text(json.dumps(CLASSES))
-    for i in range(4):
-        random = np.random.default_rng(i)
-        labels_HW = np.kron(random.integers(0, 4, (2, 2)), np.ones((16, 16))).astype(np.uint8)
-        Image.fromarray(np.repeat(labels_HW[..., None] * 60, 3, 2)).save(root / "images" / f"{i}.png")
-        Image.fromarray(labels_HW).save(root / "labels" / f"{i}.png")
-    return root
+    quarters = [np.kron(np.random.default_rng(i).integers(0, 4, (2, 2)), np.ones((16, 16))).astype(np.uint8)
+                for i in range(4)]
+    return save_dataset(tmp_path / "dataset", CLASSES, [
+        (np.repeat(labels_HW[..., None] * 60, 3, 2), labels_HW) for labels_HW in quarters])
 
 
 def test_a_table_with_its_control(lexiseg, models, dataset):

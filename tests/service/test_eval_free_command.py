@@ -5,11 +5,11 @@ import json
 import jsonschema
 import numpy as np
 import pytest
-from PIL import Image
 
 from parsers.prepared import PreparedRow, write_prepared
 from parsers.priors import ObjectPrior, ScenePriors
 from service.evaluate_free import FreeReport
+from tests.service.conftest import save_dataset
 
 CLASSES = {"0": "grass", "1": "dog", "2": "cat", "ignore_id": 255}
 MATRIX = {"names": ["dog", "cat", "grass", "tree"], "classes": ["grass", "dog", "cat"],
@@ -19,15 +19,9 @@ MATRIX = {"names": ["dog", "cat", "grass", "tree"], "classes": ["grass", "dog", 
 @pytest.fixture
 def dataset(tmp_path):
     """Three pictures of 32 x 32, each of one class of its own."""
-    root = tmp_path / "dataset"
-    (root / "images").mkdir(parents=True)
-    (root / "labels").mkdir()
-    (root / "classes.json").write_text(json.dumps(CLASSES))
-    for i in range(3):
-        image_HW3 = np.tile(np.arange(32, dtype=np.uint8)[:, None] + 60 * i, (32, 1, 3))
-        Image.fromarray(image_HW3).save(root / "images" / f"{i}.png")
-        Image.fromarray(np.full((32, 32), i, np.uint8)).save(root / "labels" / f"{i}.png")
-    return root
+    shades_HW3 = np.tile(np.arange(32, dtype=np.uint8)[:, None], (32, 1, 3))
+    return save_dataset(tmp_path / "dataset", CLASSES, [
+        (shades_HW3 + np.uint8(60 * i), np.full((32, 32), i, np.uint8)) for i in range(3)])
 
 
 @pytest.fixture
@@ -65,6 +59,14 @@ def test_what_is_not_named_is_missed(report, said):
     assert found["given"]["open_miou"] == 1.0
     assert found["free"]["open_miou"] == found["free"]["mapped_miou"] == pytest.approx(2 / 3)
     assert found["recall"] == pytest.approx(2 / 3)
+
+
+def test_background_is_a_class_where_the_dataset_has_it(report, said, dataset):
+    """A picture of which nothing is said is background all over, as in a job."""
+    (dataset / "classes.json").write_text(json.dumps(CLASSES | {"0": "background"}))
+    found = report("--descriptions", said("", "dog", ""))
+    assert found["free"]["mapped_miou"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert found["recall"] == pytest.approx(1 / 2)  # background is not to be named
 
 
 def test_similarities_from_a_file(report, said, tmp_path):
@@ -112,7 +114,7 @@ def test_a_picture_of_which_nothing_is_said_counts(lexiseg, scene_models, datase
     (["--candidate-free", "--similarity-floor", "1"], "--similarity-floor 1.0."),
     (["--candidate-free", "--similarity", "nowhere.json"], "nowhere.json holds no similarities"),
     (["--candidate-free", "--descriptions", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
-    (["--candidate-free", "--views", "11"], "11 views of a picture")])
+    (["--candidate-free", "--views", "11"], "11 is not in the range 1<=x<=10")])
 def test_what_does_not_fit_is_said(lexiseg, models, dataset, options, message):
     result = lexiseg("eval", f"folder:{dataset}", *options)
     assert result.exit_code == 2 and message in " ".join(result.stderr.split())

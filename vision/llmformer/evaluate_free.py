@@ -27,9 +27,9 @@ def open_tally(dataset: EvalDataset, segmenter: Segmenter, told: Callable[[str],
     """What was predicted in the first `limit` pictures.
 
     free: the vocabulary of a picture are the names in what is said of it; else the dataset's candidates
-    (`vision.evaluate`). Background is looked for where the dataset has it as a class; it is "background" then. told: a
-    picture's key to what is said of it. A picture of which nothing is said is a picture of misses. The rest as in
-    `vision.evaluate.evaluate`, which says what is raised.
+    (`vision.evaluate`). told: a picture's key to what is said of it. Where the dataset has a class "background", id 0
+    is that class, and a picture of which nothing is said is all background; elsewhere nothing is background, and such
+    a picture is one of misses. The rest as in `vision.evaluate.evaluate`, which says what is raised.
     """
     table = NameTable(dataset, (), None)
     tally, row_names = OpenTally(list(table.row)), list(table.row)

@@ -62,6 +62,8 @@ class OpenTally:
         self._row: dict[str, int] = {}
         self.names: list[str] = []
         """Predicted names in the order of the rows."""
+        self.present: list[set[str]] = []
+        """The classes of each picture's ground truth."""
         self._counts: list[NDArray[np.int64]] = []
         for name in self.classes:
             self._row_of(name)
@@ -71,6 +73,7 @@ class OpenTally:
         name is a prediction of nothing, and a miss."""
         counted = truth_HW != IGNORED
         truth, predicted = truth_HW[counted].astype(np.int64), predicted_HW[counted].astype(np.int64)
+        self.present.append({self.classes[row] for row in np.unique(truth)})
         for id in np.unique(predicted):
             row = self._row_of(names.get(int(id), ""))
             self._counts[row] += np.bincount(truth[predicted == id], minlength=len(self.classes))

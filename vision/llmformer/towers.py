@@ -182,6 +182,9 @@ def _load_timm(model: Any, path: Path) -> str:
     belongs to heads is left out. Returns the file's sha256. Raises ModelError."""
     from timm.models.vision_transformer import checkpoint_filter_fn
 
+    if not path.is_file():
+        raise ModelError(Code.MODEL_MISSING, f"The encoder's weights {path} are not there.",
+                         "The file that `tower.path` of config.json names.", "Bring it to that place.")
     try:
         content = path.read_bytes()
         found = checkpoint_filter_fn(load_safetensors(content), model)
