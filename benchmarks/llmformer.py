@@ -54,6 +54,7 @@ VARIANTS = {
     "Mask2Former's attention": {"model.attention": "mask2former"},
     "TSG's attention": {"model.attention": "tsg"},
     "no cue (without our addition)": {"model.cue": "false"},
+    "no cue, priors off": {"model.cue": "false", "model.priors": "none"},
     "encoder of the pocket CLIP": CLIP_TOWER,
     "encoder of the pocket CLIP, priors off": CLIP_TOWER | {"model.priors": "none"},
 }

@@ -17,16 +17,21 @@ from torch.utils.data import DataLoader
 
 from parsers.errors import Code, DatasetError, ModelError, SettingError
 from parsers.prepared import PreparedPriors, recall, write_prepared
+from parsers.vocabulary import Vocabulary
 from tests.servers import free_port
 from tests.vision.conftest import LLMFORMER
 from vision.datasets.pictograms import PictogramDataset
 from vision.llmformer.directory import read_model
 from vision.llmformer.model import Prediction, Predictions
+from vision.llmformer.segmenter import LlmformerSegmenter
+from vision.llmformer.words import load_words
+from vision.refine import refine
 from vision.train import llmformer as training
 from vision.train.llmformer_config import CONFIGS, DataConfig, LossConfig, TrainingConfig, read_training
 from vision.train.llmformer_data import IGNORED, FolderSource, LabelledPictures, SyntheticSource, cut, open_source
 from vision.train.llmformer_loss import SegmentationLoss, pixel_loss, summed, targets
 from vision.train.llmformer_priors import Mistakes, describe_scene, label_rows, scene_rows
+from vision.types import Sample
 
 NAMES = {"a": "dog", "b": "cat", "c": "grass"}
 
@@ -222,11 +227,18 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(llmformer_base,
 
 
 def test_four_pictures_are_learned_by_heart(llmformer_base, tmp_path):
-    settings = config(model=LLMFORMER | {"masked": True, "queries": 6}, steps=60, rate=3e-3, save=60, report=20,
-                      data={"kind": "synthetic", "count": 4, "names": NAMES}, batch=4, loss={"points": 128})
+    settings = config(model=LLMFORMER | {"masked": True, "queries": 6}, steps=120, rate=3e-3, save=120, report=120,
+                      data={"kind": "synthetic", "count": 4, "names": NAMES}, batch=4, loss={"points": 256})
     train(settings, tmp_path, llmformer_base)
-    totals = [line["total"] for line in curve(tmp_path)]
-    assert totals[-1] < 0.7 * totals[0]
+    model = training.trained_model(tmp_path / "checkpoint.safetensors", llmformer_base)
+    segmenter = LlmformerSegmenter(model, load_words(model.config.words, llmformer_base), training.card_of(model))
+    source = open_source(settings.data, model.config.window)
+    pictures, labels_4HW = zip(*[source.load(i) for i in range(4)], strict=True)
+    vocabulary = Vocabulary.from_names(source.names)
+    found = segmenter.score([Sample(image_HW3=image_HW3, vocabulary=vocabulary) for image_HW3 in pictures])
+    right = [refine(image_HW3, maps, "none").labels_HW == labels_HW + 1
+             for image_HW3, maps, labels_HW in zip(pictures, found, labels_4HW, strict=True)]
+    assert np.mean(right) > 0.9
 
 
 def folder(root, classes, label):
@@ -348,6 +360,18 @@ def test_vectors_are_made_from_an_array(tmp_path):
     torch.testing.assert_close(found @ found.T, centred @ centred.T, rtol=0, atol=2e-3)
     with pytest.raises(DatasetError, match="lacks bird"):
         make_vectors(VectorsConfig(**values | {"sources": {"x": ("bird",)}}), tmp_path / "other")
+
+
+def test_other_descriptions_in_the_middle_are_refused(llmformer_base, tmp_path):
+    source, path = SyntheticSource(8, tuple(NAMES.values()), 32), tmp_path / "priors.jsonl"
+    told = config(data={"kind": "synthetic", "count": 8, "names": NAMES, "priors": str(path)})
+    write_prepared(path, label_rows(source, left_out=0.1))
+    assert train(told, tmp_path / "run", llmformer_base, minutes=0)["step"] == 1
+    assert train(told, tmp_path / "run", llmformer_base, minutes=0)["step"] == 2
+    write_prepared(path, label_rows(source, left_out=0.5))
+    for other in (told, config()):
+        with pytest.raises(ModelError, match=r"other descriptions.*--out DIR"):
+            train(other, tmp_path / "run", llmformer_base)
 
 
 @pytest.mark.parametrize("part", ["data", "evaluation"])

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from parsers.errors import Code, LexisegError, MissingPackageError, ModelError, SettingError
-from parsers.files import canonical_json
+from parsers.files import canonical_json, sha256_file
 from parsers.prepared import PreparedPriors
 from vision.datasets import open_dataset
 from vision.evaluate import evaluate, parse_candidates
@@ -72,6 +72,9 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
     pictures = LabelledPictures(source, config.data, config.model, batch=config.batch, seed=config.seed, start=step,
                                 rank=accelerator.process_index, world=accelerator.num_processes)
     check_descriptions(pictures, config.evaluation)
+    told = sha256_file(Path(config.data.priors)) if config.data.priors else ""
+    if step:
+        check_same_descriptions(checkpoint, told)
     batches = iter(DataLoader(pictures, batch_size=None, num_workers=workers, prefetch_factor=3 if workers else None))
     log = _Log(folder) if accelerator.is_main_process else None
     started, seen = time.monotonic(), []
@@ -103,7 +106,7 @@ def train_llmformer(config: TrainingConfig, folder: Path, *, base: Path, minutes
         if accelerator.is_main_process and saved == step:
             folder.mkdir(parents=True, exist_ok=True)
             save_checkpoint(checkpoint, trained_state(whole), [optimiser], step, {
-                "model": canonical_json(whole.config.model_dump(mode="json")).decode()})
+                "model": canonical_json(whole.config.model_dump(mode="json")).decode(), "descriptions": told})
         if log and config.evaluation and (step % config.evaluation.every == 0 or over):
             log.write(step, config.steps, measure(whole, words, config.evaluation, str(accelerator.device)))
         accelerator.wait_for_everyone()
@@ -119,6 +122,17 @@ def check_descriptions(pictures: LabelledPictures, evaluation: EvaluationConfig 
         told, dataset = PreparedPriors.read(Path(evaluation.priors)), open_dataset(evaluation.dataset)
         for i in range(min(len(dataset), evaluation.limit or len(dataset))):
             told.row(dataset.key(i))
+
+
+def check_same_descriptions(checkpoint: Path, told: str) -> None:
+    """told: sha256 of the file of descriptions, "" without one. Raises ModelError where the run that wrote the
+    checkpoint was shown another one."""
+    before = read_checkpoint(checkpoint).about.get("descriptions", told)
+    if before != told:
+        raise ModelError(Code.MODEL_UNSUPPORTED, f"{checkpoint} was made with other descriptions: data.priors had the "
+                         f"sha256 {before or 'of no file'} and has {told or 'that of no file'}.",
+                         "The same file from the first step to the last.",
+                         "Give the file that it was made with, or another --out DIR.")
 
 
 def pinned(config: LlmformerConfig, tower: Tower, words: Words) -> LlmformerConfig:
