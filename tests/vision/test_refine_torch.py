@@ -69,10 +69,11 @@ def test_the_lattice_approximates_a_gaussian_of_deviation_one(dimensions):
     assert (values_NK - exact_NK).abs().mean() > 0.1  # what no filter would leave
 
 
-def test_points_of_different_groups_do_not_see_each_other():
+@pytest.mark.parametrize("last", [1, 10**9], ids=["keys of 32 bits", "keys of 64 bits"])
+def test_points_of_different_groups_do_not_see_each_other(last):
     points_dN = torch.rand(3, 60, generator=torch.Generator().manual_seed(3)) * 4
     values_NK = torch.rand(60, 2, generator=torch.Generator().manual_seed(4))
-    together = Lattice(points_dN.repeat(1, 2), torch.arange(2).repeat_interleave(60))
+    together = Lattice(points_dN.repeat(1, 2), torch.tensor([0, last]).repeat_interleave(60))
     alone_NK = Lattice(points_dN).filter(values_NK)
     both_NK = together.filter(torch.cat([values_NK, 2 * values_NK]))
     torch.testing.assert_close(both_NK, torch.cat([alone_NK, 2 * alone_NK]))
@@ -130,8 +131,8 @@ def test_winners_of_a_device_are_those_of_the_processor(monkeypatch, size, class
 
 
 @pytest.mark.parametrize(("method", "device", "is_there"), [
-    ("none", "cuda", True), ("torch-crf", "cuda", True), ("pydensecrf", "cuda", False), ("none", "cpu", False)])
-def test_the_size_of_the_image_is_reached_where_the_method_computes(monkeypatch, method, device, is_there):
+    ("none", "cuda", True), ("torch-crf", "cuda", False), ("pydensecrf", "cuda", False), ("none", "cpu", False)])
+def test_plain_enlarging_happens_on_the_device(monkeypatch, method, device, is_there):
     """Only the answer to where is made up: there may be no GPU here."""
     module, asked = sys.modules["vision.refine"], []
     monkeypatch.setattr(module, "_place", lambda _device: torch.device("cuda"))

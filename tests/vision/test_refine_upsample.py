@@ -42,13 +42,13 @@ def by_loops(image, small, maps, srgb):
     return winner, best
 
 
-@pytest.mark.parametrize(("size", "cells"), [((12, 15), (4, 5)), ((9, 7), (4, 3)), ((5, 30), (1, 6)), ((6, 6), (3, 2))],
+@pytest.mark.parametrize(("size", "cells"), [((12, 15), (4, 5)), ((9, 7), (4, 3)), ((5, 30), (1, 6)), ((6, 6), (3, 2)),
+                                              ((5, 4), (5, 4))],
                          ids=str)
 @pytest.mark.parametrize("srgb", [13.0, 200.0])
 def test_it_is_its_definition(size, cells, srgb):
     image, small, maps = example(size, cells)
-    winner, best = enlarge(maps, *size)
-    follow_edges(image, small, maps, winner, best, srgb=srgb)
+    winner, best = follow_edges(image, small, maps, srgb=srgb)
     expected_winner, expected_best = by_loops(image, small, maps, srgb)
     assert np.abs(best - expected_best).max() < 1e-5
     assert (winner == expected_winner).mean() > 0.99  # the rest are equals
@@ -60,18 +60,17 @@ def test_a_border_between_cells_goes_to_the_edge_of_the_picture():
     small = np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BOX))
     maps = np.zeros((2, 8, 8), np.float32)
     maps[0, :, :3], maps[1, :, 3:] = 1, 1
-    winner, best = enlarge(maps, 32, 32)
-    assert (winner != (np.arange(32) >= 13)).any()
-    follow_edges(image, small, maps, winner, best, srgb=13.0)
+    plain, _ = enlarge(maps, 32, 32)
+    assert (plain != (np.arange(32) >= 13)).any()
+    winner, best = follow_edges(image, small, maps, srgb=13.0)
     assert (winner == (np.arange(32) >= 13)).all() and best.min() > 0.5
 
 
 def test_colour_without_meaning_is_the_plain_enlargement():
     image, small, maps = example((20, 24), (5, 6))
-    winner, best = enlarge(maps, 20, 24)
-    plain = winner.copy(), best.copy()
-    follow_edges(image, small, maps, winner, best, srgb=1e6)
-    assert (winner == plain[0]).mean() > 0.99 and np.abs(best - plain[1]).max() < 1e-4
+    plain_winner, plain_best = enlarge(maps, 20, 24)
+    winner, best = follow_edges(image, small, maps, srgb=1e6)
+    assert (winner == plain_winner).mean() > 0.99 and np.abs(best - plain_best).max() < 1e-4
 
 
 def test_portions_do_not_show(monkeypatch):
@@ -79,7 +78,5 @@ def test_portions_do_not_show(monkeypatch):
     results = []
     for portion in (1_000_000, 7 * len(maps)):
         monkeypatch.setattr(sys.modules["vision.refine.upsample"], "VALUES", portion)
-        winner, best = enlarge(maps, 40, 40)
-        follow_edges(image, small, maps, winner, best, srgb=13.0)
-        results.append((winner, best))
+        results.append(follow_edges(image, small, maps, srgb=13.0))
     assert (results[0][0] == results[1][0]).all() and (results[0][1] == results[1][1]).all()

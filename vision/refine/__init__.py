@@ -60,7 +60,8 @@ def refine(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str = "non
 
 def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: str, device: str,
                    settings: RefineSettings) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.uint16]]:
-    """(H, W) winners as indices into the class ids, (H, W) their probabilities, and the class ids."""
+    """(H, W) winners as indices into the class ids, (H, W) their probabilities, and the class ids. The processes of
+    pydensecrf stay off the GPU, and so do very large pictures, whatever else it does just now."""
     probabilities_Khw = softmax(score_map.scores_CHW)
     class_ids_K = np.array(score_map.class_ids, np.uint16)
     if method != "none":
@@ -69,23 +70,13 @@ def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: st
         if len(class_ids_K) > 1:
             probabilities_Kst = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
                                                      settings=settings)
-            winner_HW, best_HW = _enlarged(probabilities_Kst, image_HW3, method, device)
-            if probabilities_Kst.shape[1:] != image_HW3.shape[:2]:
-                follow_edges(image_HW3, _smaller(image_HW3, *probabilities_Kst.shape[1:]), probabilities_Kst, winner_HW,
-                             best_HW, srgb=BILATERAL["srgb"])
-            return winner_HW, best_HW, class_ids_K
-    return *_enlarged(probabilities_Khw, image_HW3, method, device), class_ids_K
-
-
-def _enlarged(probabilities_Khw: NDArray[np.float32], image_HW3: NDArray[np.uint8], method: str,
-              device: str) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
-    """Winners and their probabilities at the size of the image; the processes of pydensecrf stay off the GPU, and so do
-    very large pictures, whatever else it does just now."""
+            picture_st3 = _smaller(image_HW3, *probabilities_Kst.shape[1:])
+            return *follow_edges(image_HW3, picture_st3, probabilities_Kst, srgb=BILATERAL["srgb"]), class_ids_K
     height, width = image_HW3.shape[:2]
     on_device = device != "cpu" and method != "pydensecrf" and height * width <= DEVICE_PIXELS
     if on_device and (place := _place(device)).type != "cpu":
-        return enlarge_on(place, probabilities_Khw, height, width)
-    return enlarge(probabilities_Khw, height, width)
+        return *enlarge_on(place, probabilities_Khw, height, width), class_ids_K
+    return *enlarge(probabilities_Khw, height, width), class_ids_K
 
 
 def _place(device: str) -> torch.device:

@@ -15,7 +15,6 @@ import torch
 from vision.refine.lattice import Lattice
 
 EPS = 1e-8
-TINY = 1e-20
 
 
 @torch.inference_mode()
@@ -35,9 +34,8 @@ def mean_field(images_BHW3: torch.Tensor, probabilities_BKHW: torch.Tensor, *, s
     places_2N = torch.stack([x_HW, y_HW]).flatten(1).repeat(1, batch) / bilateral_sxy
     colours_3N = images_BHW3.to(device).permute(3, 0, 1, 2).flatten(1).float() / bilateral_srgb
     picture_N = torch.arange(batch, device=device).repeat_interleave(height * width)
-    bilateral = Lattice(torch.cat([places_2N, colours_3N]), picture_N)
-    bilateral_N1 = _symmetric(bilateral, len(picture_N), device)
-    spatial, spatial_P1 = _spatial_lattice(height, width, spatial_sxy, device)
+    bilateral = Lattice(torch.cat([places_2N, colours_3N]), picture_N).normalise(bilateral_compat)
+    spatial = _spatial_lattice(height, width, spatial_sxy, spatial_compat, device)
 
     given_KN = probabilities_BKHW.transpose(0, 1).flatten(1)  # (K, N)
     absent_KN = (probabilities_BKHW.amax(dim=(2, 3)).T == 0).repeat_interleave(height * width, dim=1)  # (K, N)
@@ -45,23 +43,16 @@ def mean_field(images_BHW3: torch.Tensor, probabilities_BKHW: torch.Tensor, *, s
     current_KN = unary_KN.softmax(dim=0)
     for _ in range(iterations):
         current_NK = current_KN.T.contiguous()
-        message_NK = bilateral.filter(current_NK * bilateral_N1).mul_(bilateral_N1 * bilateral_compat)
-        stacked_PK = current_NK.view(batch, -1, classes).transpose(0, 1).flatten(1) * spatial_P1  # (P, B K)
-        near_PK = spatial.filter(stacked_PK).mul_(spatial_P1 * spatial_compat)
+        message_NK = bilateral.filter(current_NK)
+        near_PK = spatial.filter(current_NK.view(batch, -1, classes).transpose(0, 1).flatten(1))  # (P, B K)
         message_NK += near_PK.view(-1, batch, classes).transpose(0, 1).reshape(-1, classes)  # (N, K)
-        current_KN = (unary_KN + message_NK.T).softmax(dim=0)
+        current_KN = (unary_KN + message_NK.T.contiguous()).softmax(dim=0)
     return current_KN.view(classes, batch, height, width).transpose(0, 1).contiguous()  # (B, K, H, W)
 
 
-def _symmetric(lattice: Lattice, points: int, device: torch.device) -> torch.Tensor:
-    """(N, 1): 1 / sqrt of what the filter makes of ones; multiplied before and after."""
-    return (lattice.filter(torch.ones(points, 1, device=device)) + TINY).rsqrt_()
-
-
 @lru_cache(maxsize=8)
-def _spatial_lattice(height: int, width: int, sxy: float, device: torch.device) -> tuple[Lattice, torch.Tensor]:
-    """The lattice of the places of a picture, which pictures of one size share, and what makes it symmetric."""
+def _spatial_lattice(height: int, width: int, sxy: float, strength: float, device: torch.device) -> Lattice:
+    """The lattice of the places of a picture, which pictures of one size share."""
     y_HW, x_HW = torch.meshgrid(torch.arange(height, device=device, dtype=torch.float32),
                                 torch.arange(width, device=device, dtype=torch.float32), indexing="ij")
-    lattice = Lattice(torch.stack([x_HW, y_HW]).flatten(1) / sxy)
-    return lattice, _symmetric(lattice, height * width, device)
+    return Lattice(torch.stack([x_HW, y_HW]).flatten(1) / sxy).normalise(strength)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from vision.refine.enlarge import taps
 
@@ -21,18 +22,24 @@ LEAST = 1e-6
 
 
 def follow_edges(image_HW3: NDArray[np.uint8], picture_st3: NDArray[np.uint8], probabilities_Kst: NDArray[np.float32],
-                 winner_HW: NDArray[np.uint16], best_HW: NDArray[np.float32], *, srgb: float) -> None:
-    """Decides anew, in place, about the pixels whose four cells have different winners.
+                 *, srgb: float) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+    """(H, W) index of the most probable class and its probability.
 
-    picture: `image` made smaller, uint8 RGB. winner, best: index of the most probable class and its probability, as
-    `enlarge` gives them. srgb: standard deviation of colour in steps of 0..255.
+    picture: `image` made smaller, uint8 RGB. srgb: standard deviation of colour in steps of 0..255. Between four cells
+    with one winner all maps are bilinear, so it wins there, with what is bilinear between its probabilities.
     """
     classes, height, width = probabilities_Kst.shape
-    up_H, down_H, toward_H = taps(height, image_HW3.shape[0])
-    left_W, right_W, toward_W = taps(width, image_HW3.shape[1])
-    winner_st = probabilities_Kst.argmax(axis=0)
-    corners = [winner_st[rows_H][:, columns_W] for rows_H in (up_H, down_H) for columns_W in (left_W, right_W)]
-    y_N, x_N = np.nonzero((corners[0] != corners[1]) | (corners[0] != corners[2]) | (corners[0] != corners[3]))
+    rows, columns = image_HW3.shape[:2]
+    winner_st, best_st = probabilities_Kst.argmax(axis=0).astype(np.uint16), probabilities_Kst.max(axis=0)
+    if (rows, columns) == (height, width):
+        return winner_st, best_st
+    up_H, down_H, toward_H = taps(height, rows)
+    left_W, right_W, toward_W = taps(width, columns)
+    next_st = np.pad(winner_st, ((0, 1), (0, 1)), mode="edge")
+    disagree_st = (next_st[1:, :-1] != winner_st) | (next_st[:-1, 1:] != winner_st) | (next_st[1:, 1:] != winner_st)
+    winner_HW = winner_st[up_H][:, left_W]
+    best_HW = np.array(Image.fromarray(best_st).resize((columns, rows), Image.Resampling.BILINEAR))
+    y_N, x_N = np.nonzero(disagree_st[up_H][:, left_W])
     cells_PK = np.ascontiguousarray(probabilities_Kst.reshape(classes, -1).T)
     colours_P3 = picture_st3.reshape(-1, 3).astype(np.float32)
     pixels = max(1, VALUES // classes)
@@ -51,3 +58,4 @@ def follow_edges(image_HW3: NDArray[np.uint8], picture_st3: NDArray[np.uint8], p
         index_N = sums_NK.argmax(axis=1)
         winner_HW[y, x] = index_N
         best_HW[y, x] = sums_NK[np.arange(len(y)), index_N] / total_N
+    return winner_HW, best_HW
