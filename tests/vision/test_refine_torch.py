@@ -136,7 +136,7 @@ def test_plain_enlarging_happens_on_the_device(monkeypatch, method, device, is_t
     """Only the answer to where is made up: there may be no GPU here."""
     module, asked = sys.modules["vision.refine"], []
     monkeypatch.setattr(module, "_place", lambda _device: torch.device("cuda"))
-    monkeypatch.setattr(module, "refine_probabilities", lambda image, maps, *_, **__: maps)
+    monkeypatch.setattr(module, "_refined", lambda _picture, _stride, maps, *_: maps)
 
     def winners(place, maps, height, width):
         asked.append(place.type)

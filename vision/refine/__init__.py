@@ -68,9 +68,8 @@ def _most_probable(image_HW3: NDArray[np.uint8], score_map: ScoreMap, method: st
         kept_K = participants(probabilities_Khw, settings.floor)
         probabilities_Khw, class_ids_K = probabilities_Khw[kept_K], class_ids_K[kept_K]
         if len(class_ids_K) > 1:
-            probabilities_Kst = refine_probabilities(image_HW3, probabilities_Khw, method, device=device,
-                                                     settings=settings)
-            picture_st3 = _smaller(image_HW3, *probabilities_Kst.shape[1:])
+            picture_st3, stride = _smaller(image_HW3, method, settings)
+            probabilities_Kst = _refined(picture_st3, stride, probabilities_Khw, method, device, settings)
             return *follow_edges(image_HW3, picture_st3, probabilities_Kst, srgb=BILATERAL["srgb"]), class_ids_K
     height, width = image_HW3.shape[:2]
     on_device = device != "cpu" and method != "pydensecrf" and height * width <= DEVICE_PIXELS
@@ -85,10 +84,6 @@ def _place(device: str) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
-def _smaller(image_HW3: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image_HW3).resize((width, height), Image.Resampling.BOX))
-
-
 def participants(probabilities_Chw: NDArray[np.float32], floor: float) -> NDArray[np.intp]:
     """Indices of the classes that are the most probable somewhere, or reach `floor` somewhere; ascending."""
     highest_C = probabilities_Chw.max(axis=(1, 2))
@@ -98,12 +93,24 @@ def participants(probabilities_Chw: NDArray[np.float32], floor: float) -> NDArra
 def refine_probabilities(image_HW3: NDArray[np.uint8], probabilities_Khw: NDArray[np.float32], method: str, *,
                          device: str = "cpu", settings: RefineSettings = DEFAULTS) -> NDArray[np.float32]:
     """(K, s, t) refined probabilities of at least two classes, on the picture made smaller as `settings` say."""
+    picture_st3, stride = _smaller(image_HW3, method, settings)
+    return _refined(picture_st3, stride, probabilities_Khw, method, device, settings)
+
+
+def _smaller(image_HW3: NDArray[np.uint8], method: str,
+             settings: RefineSettings) -> tuple[NDArray[np.uint8], float]:
+    """The picture that is refined, and how many pixels of the image one of its pixels is wide."""
     height, width = image_HW3.shape[:2]
     usual = 1 if method == "pamr" else 3 if max(height, width) <= SMALL_SIDE else 4
     wanted = settings.stride or usual
     stride = max(wanted if min(height, width) >= 2 * wanted else 1, max(height, width) / settings.largest_side)
     size_ts = max(1, round(width / stride)), max(1, round(height / stride))
-    picture_st3 = _smaller(image_HW3, *reversed(size_ts))
+    return np.array(Image.fromarray(image_HW3).resize(size_ts, Image.Resampling.BOX)), stride
+
+
+def _refined(picture_st3: NDArray[np.uint8], stride: float, probabilities_Khw: NDArray[np.float32], method: str,
+             device: str, settings: RefineSettings) -> NDArray[np.float32]:
+    size_ts = picture_st3.shape[1], picture_st3.shape[0]
     probabilities_Kst = np.stack([
         np.asarray(Image.fromarray(map_hw).resize(size_ts, Image.Resampling.BILINEAR)) for map_hw in probabilities_Khw])
     if method == "pydensecrf":
@@ -136,7 +143,7 @@ def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, ite
 
     def pamr_field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
         with turn(place):
-            picture_13st = torch.from_numpy(picture_st3.copy()).permute(2, 0, 1)[None].to(place).float() / 255
+            picture_13st = torch.from_numpy(picture_st3).permute(2, 0, 1)[None].to(place).float() / 255
             weights_1Zst = pamr.neighbour_weights(picture_13st)
             together = max(1, CLASS_VALUES // maps_Kst[0].size)
             parts = []
@@ -148,7 +155,7 @@ def _torch_field(picture_st3: NDArray[np.uint8], method: str, stride: float, ite
     def crf_field(maps_Kst: NDArray[np.float32]) -> NDArray[np.float32]:
         with turn(place):
             refined_1Kst = torch_crf.mean_field(
-                torch.from_numpy(picture_st3.copy())[None].to(place), torch.from_numpy(maps_Kst)[None].to(place),
+                torch.from_numpy(picture_st3)[None].to(place), torch.from_numpy(maps_Kst)[None].to(place),
                 spatial_sxy=SPATIAL["sxy"] / stride, spatial_compat=SPATIAL["compat"],
                 bilateral_sxy=BILATERAL["sxy"] / stride, bilateral_srgb=BILATERAL["srgb"],
                 bilateral_compat=BILATERAL["compat"], iterations=_or(iterations, STEPS))
