@@ -30,7 +30,7 @@ from agents.settings import CallSettings
 from parsers.errors import Code, LexisegError, LlmError, MissingPackageError, SettingError
 
 try:
-    import openai
+    import httpx2
     from langchain_core.language_models import BaseChatModel
     from langchain_core.outputs import ChatResult
 except ImportError as error:
@@ -149,7 +149,7 @@ class EndpointPool(BaseChatModel):
                         raise
                     problems[one.url] = error.given
                     self.rounds.failed(place, error.given)
-                    if isinstance(error.__cause__, openai.APITimeoutError):
+                    if isinstance(error.__cause__, httpx2.TimeoutException):
                         too_slow.add(place)
                 else:
                     self.rounds.worked(place)

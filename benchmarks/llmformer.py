@@ -55,6 +55,8 @@ VARIANTS = {
     "TSG's attention": {"model.attention": "tsg"},
     "no cue (without our addition)": {"model.cue": "false"},
     "no cue, priors off": {"model.cue": "false", "model.priors": "none"},
+    "no cue, relation off": {"model.cue": "false", "model.relation": "false"},
+    "no cue, scales: mean": {"model.cue": "false", "model.scales": "mean"},
     "encoder of the pocket CLIP": CLIP_TOWER,
     "encoder of the pocket CLIP, priors off": CLIP_TOWER | {"model.priors": "none"},
 }

@@ -108,7 +108,7 @@ def test_a_server_that_is_away_at_the_start_comes_in_later(three, opened):
     model = opened([three[0], f"http://127.0.0.1:{port}"], pause_s=0.0)
     assert ask(model) == "{}"
     assert model.chat.endpoints[1].is_known is False
-    model.chat.endpoints[1].chat.root_client.base_url = three[1].url  # somebody starts it
+    model.chat.endpoints[1].chat.http_client.base_url = three[1].url  # somebody starts it
     for _ in range(4):
         assert ask(model) == "{}"
     assert model.chat.endpoints[1].is_known and three[1].calls
@@ -120,7 +120,7 @@ def test_servers_of_different_models_are_refused_at_the_start_and_left_out_later
         opened(three[:2])
     assert caught.value.code == Code.LLM_MODEL_MISSING and "same model" in caught.value.allowed
     model = opened([three[0], f"http://127.0.0.1:{free_port()}"], pause_s=0.0)
-    model.chat.endpoints[1].chat.root_client.base_url = three[1].url
+    model.chat.endpoints[1].chat.http_client.base_url = three[1].url
     for _ in range(4):
         assert ask(model) == "{}"
     assert model.chat.endpoints[1].is_other and three[1].calls == 0
