@@ -24,6 +24,7 @@ import multiprocessing
 import random
 import re
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -198,6 +199,7 @@ def measure_tools(llm: str, name: str | None, calls: int, seed: int, in_flight: 
             report[tool][kind] = {"calls": sum(of_kind.values()), **{
                 f"{how}_percent": round(100 * count / sum(of_kind.values()), 2)
                 for how, count in sorted(of_kind.items())}}
+        print(json.dumps({tool: report[tool]}), file=sys.stderr, flush=True)
     model.close()
     return report
 
