@@ -105,8 +105,9 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_partition(answer: str, names: Sequence[str]) -> Partition:
-    """The partition in an answer: {"dog": "animals"} with every name as a key, or any writing of groups. Clusters are
-    in the order of their first names, and members in the order of `names`. Raises AnswerError."""
+    """The partition in an answer: {"dog": "animals"} with every name as a key, or any writing of groups. A name whose
+    cluster is called nothing stands by itself. Clusters are in the order of their first names, and members in the order
+    of `names`. Raises AnswerError."""
     groups = _labelled(answer, names)
     if groups is None:
         places = {member: cluster for cluster, members in read_clusters(answer, names=names).items()
@@ -115,8 +116,8 @@ def read_partition(answer: str, names: Sequence[str]) -> Partition:
     clusters: dict[str, tuple[str, ...]] = {}
     spellings: dict[str, str] = {}
     for name, label in groups:
-        label = normalise_name(label)
-        if name_problem(label) or is_prose(label):
+        label = normalise_name(label) or name
+        if label != name and (name_problem(label) or is_prose(label)):
             raise AnswerError(Code.ANSWER_UNFIT, f"{shorten(label)} cannot be what the cluster of {shorten(name)} is "
                               "called.")
         label = spellings.setdefault(spelling_key(label), label)

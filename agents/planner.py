@@ -54,8 +54,8 @@ def names_said(request: str) -> list[str]:
 
 def read_plan(answer: RawAnswer, request: str) -> Plan:
     """The plan in an answer, with each target once and only filters that say something. Raises AnswerError: no plan,
-    a target that is no name, a filter of something else, nothing to look for, or names that the request does not say
-    (a small model may misspell what it copies)."""
+    a target that is no name, a filter of something else (but one of its own relation is of the only target), nothing
+    to look for, or names that the request does not say (a small model may misspell what it copies)."""
     found = read_model(answer.text, Plan)
     spoken = _WORD.findall(request)
     targets: dict[str, str] = {}
@@ -69,10 +69,13 @@ def read_plan(answer: RawAnswer, request: str) -> Plan:
     for one in found.filters:
         if not (one.attribute.strip() or (one.relation.strip() and one.object.strip())):
             continue
-        if one.target.strip() and name_key(one.target) not in targets:
-            raise AnswerError(Code.ANSWER_UNFIT, f"There is a filter of {shorten(one.target)}, which is no target.")
+        of = name_key(one.target)
+        if one.target.strip() and of not in targets:
+            if len(targets) != 1 or of != name_key(one.relation):  # "on", on, "grass"
+                raise AnswerError(Code.ANSWER_UNFIT, f"There is a filter of {shorten(one.target)}, which is no target.")
+            of = next(iter(targets))
         _require_said(f"{one.attribute} {one.object}", spoken)
-        filters.append(Filter(target=targets.get(name_key(one.target), ""), attribute=normalise_name(one.attribute),
+        filters.append(Filter(target=targets.get(of, ""), attribute=normalise_name(one.attribute),
                               relation=normalise_name(one.relation), object=normalise_name(one.object)))
     if not targets and not found.candidate_free:
         raise AnswerError(Code.ANSWER_UNFIT, "The plan has nothing to look for.")

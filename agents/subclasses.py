@@ -18,7 +18,7 @@ from parsers.matching import singular_forms, spelling_key
 from parsers.names import ALLOWED, name_key, name_problem, normalise_name, scripts, shorten
 
 MAX_WORDS = 3
-"""Of a subclass: "American Staffordshire terrier"."""
+"""Of a subclass: "American Staffordshire terrier"; one more than its class has, where that is more."""
 MAX_COUNT = 10
 SPARE = 3
 """Names that are asked for beyond those wanted, since some are left out."""
@@ -43,7 +43,8 @@ def generate_subclasses(source: KnowledgeSource, name: str, count: int = 7, *, g
         found = usable(read_names(answer.text, count=2 * asked).names, name)
         if 2 * len(found) < count:
             raise AnswerError(Code.ANSWER_UNFIT, f"Only {len(found)} of {count} kinds of {shorten(name)} can be used: "
-                              "names of at most three words are wanted, each once, and not the class itself.")
+                              f"names of at most {most_words(name)} words are wanted, each once, and not the class "
+                              "itself.")
         return Subclasses(subclasses=found[:asked])
 
     def fallback(answers: Sequence[RawAnswer]) -> Subclasses:
@@ -58,19 +59,24 @@ def generate_subclasses(source: KnowledgeSource, name: str, count: int = 7, *, g
 
 
 def usable(found: Iterable[str], name: str, others: Collection[str] = ()) -> tuple[str, ...]:
-    """Those of `found` that can be subclasses of `name`: at most three words in the letters of the class or in Latin
-    ones, each once, neither the class itself nor one of `others`, whatever the spelling and number."""
+    """Those of `found` that can be subclasses of `name`: of no more than `most_words`, in the letters of the class or
+    in Latin ones, each once, neither the class itself nor one of `others`, whatever the spelling and number."""
     taken = {form for other in (name, *others) for form in _forms(other)}
     letters = scripts(name) | {"LATIN"}
     kept: list[str] = []
     for one in found:
         one = normalise_name(one)
         plain = all(unicodedata.category(char)[0] in "LMN" or char in " -'’." for char in one)
-        if (plain and not name_problem(one) and len(one.split()) <= MAX_WORDS and scripts(one) <= letters
-                and scripts(one) and not taken & _forms(one)):
+        if (plain and not name_problem(one) and len(one.split()) <= most_words(name)
+                and scripts(one) <= letters and scripts(one) and not taken & _forms(one)):
             kept.append(one)
             taken |= _forms(one)
     return tuple(kept)
+
+
+def most_words(name: str) -> int:
+    """How many words a subclass of `name` may have."""
+    return max(MAX_WORDS, len(name.split()) + 1)
 
 
 def checked_name(name: str) -> str:

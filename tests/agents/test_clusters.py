@@ -69,7 +69,6 @@ def test_a_model_that_goes_in_circles_is_stopped_at_once(llm, source):
                  id="new"),
     pytest.param('{"animals": ["dog", "cat", "bus"], "vehicles": ["bus", "car"]}', id="repeated"),
     pytest.param('{"animals": ["hound", "cat"], "vehicles": ["bus", "car"]}', id="respelled"),
-    pytest.param('{"dog": "", "cat": "animals", "bus": "vehicles", "car": "vehicles"}', id="empty label"),
     pytest.param('{"dog": 1, "cat": "animals", "bus": "vehicles", "car": "vehicles"}', id="a number"),
     pytest.param('{"dog": "these are the animals that people keep at home", "cat": "animals", "bus": "vehicles", '
                  '"car": "vehicles"}', id="prose"),
@@ -91,6 +90,12 @@ def test_every_writing_of_a_partition_is_read_alike(answer):
     found = read_partition(answer, NAMES)
     assert as_sets(found) == {frozenset({"dog", "cat"}), frozenset({"bus", "car"})}
     assert list(found.clusters.values()) == [("dog", "cat"), ("bus", "car")]
+
+
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_a_name_without_a_cluster_stands_by_itself(nothing):
+    found = read_partition(labels(nothing, "animals", "vehicles", nothing), NAMES)
+    assert found.clusters == {"dog": ("dog",), "animals": ("cat",), "vehicles": ("bus",), "car": ("car",)}
 
 
 def test_stability_knows_neither_order_nor_labels():

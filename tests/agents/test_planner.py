@@ -32,6 +32,8 @@ def test_a_plan_from_one_structured_answer(llm, source):
     (written(["dog", "Dog", " dog "]), Plan(targets=("dog",))),
     (written(["dog"], filters=[("Dog", "", "next  to", "bench"), ("dog", "", "", ""), ("dog", "", "on", "")]),
      Plan(targets=("dog",), filters=(Filter(target="dog", relation="next to", object="bench"),))),
+    (written(["dog"], filters=[("next to", "", "next to", "bench")]),
+     Plan(targets=("dog",), filters=(Filter(target="dog", relation="next to", object="bench"),))),
     (written([], True, True), Plan(candidate_free=True)),
 ])
 def test_plans_are_put_in_order(answer, plan):
@@ -39,7 +41,8 @@ def test_plans_are_put_in_order(answer, plan):
 
 
 @pytest.mark.parametrize("answer", [
-    written(), written(["dog"], filters=[("cat", "red", "", "")]), written([""]), written(["d\x00g"]),
+    written(), written([""]), written(["d\x00g"]), written(["dog"], filters=[("cat", "red", "", "")]),
+    written(["dog"], filters=[("cat", "", "in", "here")]), written(["dog", "cat"], filters=[("in", "", "in", "here")]),
     written(["all of the dogs that you can see in here"]), "mask dogs", "", '{"targets": "dog"}', '{"targets": ["dog"',
     json.dumps({"targets": ["dog"], "subclasses": False, "candidate_free": False, "filters": [],
                 "run": "rm -rf /"})])

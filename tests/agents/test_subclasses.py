@@ -40,6 +40,11 @@ def test_the_filter(found, kept):
     assert usable(found, "dog", ["cat", "wolf"]) == kept
 
 
+def test_kinds_of_a_class_of_many_words_may_have_one_more():
+    assert usable(["red mobile phone with arrow", "very red mobile phone with arrow"],
+                  "mobile phone with arrow") == ("red mobile phone with arrow",)
+
+
 def test_a_class_in_another_alphabet_may_have_subclasses_in_it():
     assert usable(["пудель", "poodle", "プードル"], "собака") == ("пудель", "poodle")
 
