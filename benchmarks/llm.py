@@ -7,8 +7,8 @@ call after `--wait-ms`. The store is left out, so each call goes over the wire.
 
 `python -m benchmarks.llm tools [--llm pocket|URL] [--calls 1000]`: varied calls of each tool and of the plan, hostile
 names and requests and pictures with written instructions among them: how often the first answer was valid, was
-repaired, and was replaced, for ordinary and for hostile input by itself, and how many results were invalid after all
-that, by checks that share no code with what reads the answers.
+repaired, and was replaced, for ordinary input, hostile input and names that the model does not know apart; and how many
+results were invalid after all that, by checks that share no code with what reads the answers.
 
 `python -m benchmarks.llm plans [--llm pocket|URL]`: the plans of the sixty requests of `benchmarks/requests.jsonl`
 against those that were meant, by the model (with repair and rules, as `lexiseg ask` has them) and by the rules alone.
@@ -176,8 +176,9 @@ class Call:
 
     outcome: str
     is_valid: bool
-    is_hostile: bool
-    """Its input has a name, a request or a picture that tries to mislead."""
+    kind: str
+    """"hostile": its input has a name, a request or a picture that tries to mislead; "unknown": a name that the
+    model's card does not list, where it lists any; else "ordinary"."""
 
 
 Case = Callable[[KnowledgeSource, random.Random], Call]
@@ -185,8 +186,8 @@ Case = Callable[[KnowledgeSource, random.Random], Call]
 
 def measure_tools(llm: str, name: str | None, calls: int, seed: int, in_flight: int,
                   tools: Sequence[str]) -> dict[str, Any]:
-    """For each tool and both kinds of input: outcomes of varied calls in per cent of that kind, results that are
-    invalid after all, errors by code; and calls per second."""
+    """For each tool and each kind of input (`Call.kind`): outcomes of varied calls in per cent of that kind, results
+    that are invalid after all, errors by code; and calls per second."""
     model = open_model(llm, name=name, settings=CallSettings(concurrency=in_flight))
     report: dict[str, Any] = {"model": model.name, "calls": calls, "seed": seed}
     for tool, case in cases(seed).items():
@@ -197,8 +198,8 @@ def measure_tools(llm: str, name: str | None, calls: int, seed: int, in_flight: 
         ended = Counter(in_order(lambda number, case=case, source=source: outcome(case, source, number),
                                  range(calls), in_flight))
         report[tool] = {"calls_per_s": round(calls / (time.perf_counter() - started), 2)}
-        for kind, is_hostile in (("ordinary", False), ("hostile", True)):
-            of_kind = {how: count for (how, hostile), count in ended.items() if hostile == is_hostile}
+        for kind in sorted({kind for _, kind in ended}):
+            of_kind = {how: count for (how, its), count in ended.items() if its == kind}
             report[tool][kind] = {"calls": sum(of_kind.values()), **{
                 f"{how}_percent": round(100 * count / sum(of_kind.values()), 2)
                 for how, count in sorted(of_kind.items())}}
@@ -239,13 +240,13 @@ def same_plan(plan: Plan, other: Plan) -> bool:
             and conditions(plan) == conditions(other))
 
 
-def outcome(case: Case, source: KnowledgeSource, number: int) -> tuple[str, bool]:
-    """How call `number` ended, and whether its input was hostile; that of an error counts as ordinary."""
+def outcome(case: Case, source: KnowledgeSource, number: int) -> tuple[str, str]:
+    """How call `number` ended, and of what kind its input was; that of an error counts as ordinary."""
     try:
         call = case(source, random.Random(number))
     except LexisegError as error:
-        return f"error {error.code}", False
-    return call.outcome if call.is_valid else "invalid", call.is_hostile
+        return f"error {error.code}", "ordinary"
+    return call.outcome if call.is_valid else "invalid", call.kind
 
 
 def cases(seed: int) -> dict[str, Case]:
@@ -255,7 +256,8 @@ def cases(seed: int) -> dict[str, Case]:
     from vision.datasets.sprites import concepts
 
     scenes = PictogramDataset(count=100_000, seed=seed)
-    names = sorted({one.name for one in concepts()} | {one.superclass for one in concepts()})
+    superclasses = {one.superclass for one in concepts()}
+    names = sorted({one.name for one in concepts()} | superclasses)
     requests = [json.loads(line)["request"] for line in REQUESTS.read_text(encoding="utf-8").splitlines()]
     reader = SceneReader()
 
@@ -263,8 +265,11 @@ def cases(seed: int) -> dict[str, Case]:
         return [f"{rng.choice(HOSTILE)} {place}" if rng.random() < 0.05 else name
                 for place, name in enumerate(rng.sample(names, count))]
 
-    def mislead(chosen: Iterable[str]) -> bool:
-        return any(one not in names for one in chosen)
+    def kind(source: KnowledgeSource, chosen: Iterable[str] = (), is_hostile: bool = False) -> str:
+        known = superclasses.union(source.model.terms or names)
+        if is_hostile or any(one not in names for one in chosen):
+            return "hostile"
+        return "ordinary" if known.issuperset(chosen) else "unknown"
 
     def picture(rng: random.Random) -> tuple[Picture, bool]:
         image_HW3, _ = scenes.load(rng.randrange(len(scenes)))
@@ -278,7 +283,7 @@ def cases(seed: int) -> dict[str, Case]:
     def subclasses(source: KnowledgeSource, rng: random.Random) -> Call:
         (name,), count = pick(rng), rng.randint(3, 10)
         answer = generate_subclasses(source, name, count)
-        return Call(answer.outcome, are_kinds(answer.record.subclasses, name, count), mislead([name]))
+        return Call(answer.outcome, are_kinds(answer.record.subclasses, name, count), kind(source, [name]))
 
     def clusters(source: KnowledgeSource, rng: random.Random) -> Call:
         chosen = pick(rng, rng.randint(3, 10))
@@ -286,7 +291,7 @@ def cases(seed: int) -> dict[str, Case]:
         groups = found.partition.clusters
         members = [name for group in groups.values() for name in group]
         named = all(is_plain(label) or group == (label,) for label, group in groups.items())  # or stands by itself
-        return Call(found.outcome, sorted(members) == sorted(chosen) and named, mislead(chosen))
+        return Call(found.outcome, sorted(members) == sorted(chosen) and named, kind(source, chosen))
 
     def assign(source: KnowledgeSource, rng: random.Random) -> Call:
         chosen = pick(rng, rng.randint(4, 12))
@@ -295,12 +300,12 @@ def cases(seed: int) -> dict[str, Case]:
         answer = assign_clusters(source, shown, groups)
         found = list(answer.record.clusters)
         return Call(answer.outcome, found == [label for label in groups.clusters if label in found],
-                    is_hostile or mislead(chosen))
+                    kind(source, chosen, is_hostile))
 
     def describe(source: KnowledgeSource, rng: random.Random) -> Call:
         shown, is_hostile = picture(rng)
         answer = describe_image(source, shown, rng.choice(("simple", "detailed")))
-        return Call(answer.outcome, is_prose(answer.record.text), is_hostile)
+        return Call(answer.outcome, is_prose(answer.record.text), kind(source, (), is_hostile))
 
     def priors(source: KnowledgeSource, rng: random.Random) -> Call:
         shown, is_hostile = picture(rng)
@@ -311,19 +316,20 @@ def cases(seed: int) -> dict[str, Case]:
         valid = (is_prose(found.text) and all(max(one.subject, one.object) < len(found.objects)
                                               for one in found.relations)
                  and all(word in said for one in found.objects for word in one.name.lower().split()))
-        return Call(next(how for how in ("first", "repaired", "fallback") if how in counts), valid, is_hostile)
+        return Call(next(how for how in ("first", "repaired", "fallback") if how in counts), valid,
+                    kind(source, (), is_hostile))
 
     def presence(source: KnowledgeSource, rng: random.Random) -> Call:
         (name,), (shown, is_hostile) = pick(rng), picture(rng)
         answer = check_presence(source, shown, name)
         return Call(answer.outcome, (answer.record.present is None) == (answer.outcome == "fallback"),
-                    is_hostile or mislead([name]))
+                    kind(source, [name], is_hostile))
 
     def segment(source: KnowledgeSource, rng: random.Random) -> Call:
         chosen = pick(rng, rng.randint(1, 6))
         tool = next(tool for tool in make_tools(source, segment=halved) if tool.name == "segment_image")
         areas = tool.invoke({"picture": "one", "names": chosen})["areas"]
-        return Call("first", list(areas) == chosen and sum(areas.values()) <= 1, mislead(chosen))
+        return Call("first", list(areas) == chosen and sum(areas.values()) <= 1, kind(source, chosen))
 
     def plan(source: KnowledgeSource, rng: random.Random) -> Call:
         is_hostile = rng.random() < 0.05
@@ -335,7 +341,7 @@ def cases(seed: int) -> dict[str, Case]:
                  for word in re.findall(r"\w+", name.lower())}
         valid = bool(found.targets or found.candidate_free) and all(
             any(one.startswith(word.rstrip("y")[:3]) for one in said) for word in words)  # the number is at the end
-        return Call(answer.outcome, valid, is_hostile)
+        return Call(answer.outcome, valid, kind(source, (), is_hostile))
 
     return {"generate_subclasses": subclasses, "cluster_categories": clusters, "assign_clusters": assign,
             "describe_image": describe, "extract_priors": priors, "check_presence": presence, "segment_image": segment,
