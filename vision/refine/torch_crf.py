@@ -37,17 +37,23 @@ def mean_field(images_BHW3: torch.Tensor, probabilities_BKHW: torch.Tensor, *, s
     bilateral = Lattice(torch.cat([places_2N, colours_3N]), picture_N).normalise(bilateral_compat)
     spatial = _spatial_lattice(height, width, spatial_sxy, spatial_compat, device)
 
-    given_KN = probabilities_BKHW.transpose(0, 1).flatten(1)  # (K, N)
-    absent_KN = (probabilities_BKHW.amax(dim=(2, 3)).T == 0).repeat_interleave(height * width, dim=1)  # (K, N)
-    unary_KN = given_KN.clamp_min(EPS).log().masked_fill_(absent_KN, float("-inf"))
-    current_KN = unary_KN.softmax(dim=0)
+    given_NK = probabilities_BKHW.permute(0, 2, 3, 1).reshape(-1, classes)
+    absent_BK = probabilities_BKHW.amax(dim=(2, 3)) == 0
+    unary_NK = given_NK.clamp_min(EPS).log_()
+    unary_NK.view(batch, -1, classes).masked_fill_(absent_BK[:, None], float("-inf"))
+    current_NK = _softmax(unary_NK.clone())
     for _ in range(iterations):
-        current_NK = current_KN.T.contiguous()
         message_NK = bilateral.filter(current_NK)
         near_PK = spatial.filter(current_NK.view(batch, -1, classes).transpose(0, 1).flatten(1))  # (P, B K)
         message_NK += near_PK.view(-1, batch, classes).transpose(0, 1).reshape(-1, classes)  # (N, K)
-        current_KN = (unary_KN + message_NK.T.contiguous()).softmax(dim=0)
-    return current_KN.view(classes, batch, height, width).transpose(0, 1).contiguous()  # (B, K, H, W)
+        message_NK -= spatial_compat + bilateral_compat  # about the most that it can be
+        current_NK = _softmax(message_NK.add_(unary_NK))
+    return current_NK.view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()  # (B, K, H, W)
+
+
+def _softmax(logits_NK: torch.Tensor) -> torch.Tensor:
+    """In place, over the classes. Logits are from about -20 to 0, so none is too large, and no maximum is sought."""
+    return logits_NK.exp_().div_(logits_NK @ logits_NK.new_ones(logits_NK.shape[1], 1))
 
 
 @lru_cache(maxsize=8)
